@@ -1,0 +1,205 @@
+"""Find the files of an image dataset on this machine, or download them; never trust one without its hash.
+
+A dataset's own folder `<data folder>/<dataset name>/` is looked at first and taken seriously: a file there with the
+wrong hash is an error. The other places (`<data folder>/` and the system folders) are shared by several datasets whose
+files bear the same names (MNIST and Fashion-MNIST do), so a file there with the wrong hash is passed over.
+"""
+
+import gzip
+import hashlib
+import logging
+import sys
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pooch
+import requests
+
+from zoo.errors import UserError
+
+log = logging.getLogger(__name__)
+
+RETRIES = 2  # after the first attempt; pooch waits 1 s, then 2 s
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass
+class FileConfig:
+    """One file of a dataset, as its authors distribute it."""
+
+    # File name, or path within a data folder. `x.gz` is also found as plain `x` where `content_md5` allows a check.
+    name: str
+    # Where to download it. null: the file must be put in place by hand.
+    url: str | None = None
+    # md5 of the file as published (32 hex digits). A download needs it; a file of your own may go without.
+    md5: str | None = None
+    # md5 of the decompressed content, for files that travel both plain and (re-)compressed with gzip.
+    content_md5: str | None = None
+
+
+def find_files(
+    dataset: str, files: Mapping[str, FileConfig], data_folder: Path, system_folders: Sequence[Path]
+) -> dict[str, Path]:
+    """Give the path of every file of a dataset, downloading those that are not on this machine.
+
+    Each file found is checked against its pinned hash. Downloads go to `<data_folder>/<dataset>/` and appear there
+    only once complete and checked. No existing file is changed or deleted.
+
+    Args:
+        dataset: name of the dataset, which is also the name of its own folder.
+        files: the files by the key under which the reader asks for them.
+        data_folder: where the user keeps (and downloads go to) image data.
+        system_folders: further folders to look into.
+
+    Raises:
+        UserError: a file is missing and cannot be had, or is not the published one.
+    """
+    own_folder = data_folder / dataset
+    shared_folders = [data_folder, *system_folders]
+    found: dict[str, Path] = {}
+    missing: dict[str, FileConfig] = {}
+    passed_over: list[str] = []
+    for key, file in files.items():
+        path, complaints = find_local(file, own_folder, shared_folders)
+        passed_over += complaints
+        if path is None:
+            missing[key] = file
+        else:
+            found[key] = path
+
+    for key, file in list(missing.items()):
+        try:
+            found[key] = _download(dataset, key, file, own_folder)
+        except _Unavailable as reason:
+            names = ", ".join(missing_file.name for missing_file in missing.values())
+            looked = ", ".join(str(folder) for folder in (own_folder, *shared_folders))
+            # One will do: the files of another dataset, say, all differ in the same way.
+            others = f" and {len(passed_over) - 1} more" if len(passed_over) > 1 else ""
+            passed = f"; passed over {passed_over[0]}{others}" if passed_over else ""
+            urls = [missing_file.url or f"its source ({missing_file.name})" for missing_file in missing.values()]
+            raise UserError(
+                f"Dataset {dataset}: missing {names}; looked in {looked}{passed}; {reason}; "
+                f"get {' and '.join(urls)} and put {'it' if len(missing) == 1 else 'them'} into {own_folder}."
+            ) from reason
+        del missing[key]
+    return {key: found[key] for key in files}
+
+
+def find_local(file: FileConfig, own_folder: Path, shared_folders: Sequence[Path]) -> tuple[Path | None, list[str]]:
+    """Look for a file without downloading it.
+
+    Returns:
+        The first path whose hash is right (or None), and one complaint for each file passed over in a shared folder.
+
+    Raises:
+        UserError: the dataset's own folder holds a file of that name with the wrong hash.
+    """
+    complaints: list[str] = []
+    for folder in (own_folder, *shared_folders):
+        for path in (folder / name for name in _local_names(file)):
+            if not path.is_file():
+                continue
+            complaint = _complaint(path, file)
+            if complaint is None:
+                return path, complaints
+            if folder == own_folder:
+                remedy = "run the same command again to download it" if file.url else "put the right one in its place"
+                raise UserError(f"{complaint}; move it away or delete it and {remedy}.")
+            log.debug("Passed over %s.", complaint)
+            complaints.append(complaint)
+    return None, complaints
+
+
+def _local_names(file: FileConfig) -> list[str]:
+    """Names under which a file may lie here: as published, and without `.gz` where its hash could be checked then."""
+    is_gzip = file.name.endswith(".gz") and not file.name.endswith(".tar.gz")
+    checkable = file.content_md5 is not None or file.md5 is None
+    return [file.name, file.name.removesuffix(".gz")] if is_gzip and checkable else [file.name]
+
+
+def _complaint(path: Path, file: FileConfig) -> str | None:
+    """Say in half a sentence why a file is not the published one; None if it is, or if no hash is pinned."""
+    try:
+        if file.content_md5 is not None:
+            # The content decides, not the archive: Debian, for one, compresses the Fashion-MNIST files afresh.
+            what, expected, got = "decompressed content", file.content_md5, _content_md5(path)
+        elif file.md5 is not None:
+            what, expected, got = "file", file.md5, pooch.file_hash(str(path), alg="md5")
+        else:
+            return None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        wanted = f"expected decompressed content with md5 {file.content_md5}, got none"
+        return f"{path}: truncated or damaged gzip ({error}; {wanted})"
+    if got == expected.lower():
+        return None
+    return f"{path}: not the published file (md5 of the {what}: expected {expected}, got {got})"
+
+
+def _content_md5(path: Path) -> str:
+    """md5 of a file's content, decompressed if it is gzip (whatever its name)."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as plain:
+        is_gzip = plain.read(2) == GZIP_MAGIC
+    with gzip.open(path) if is_gzip else path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+class _Unavailable(Exception):
+    """Why a file could not be downloaded, in half a sentence."""
+
+
+def _download(dataset: str, key: str, file: FileConfig, folder: Path) -> Path:
+    """Download one file into a folder; raise _Unavailable if that fails, UserError if it is the wrong file."""
+    config_key = f"dataset.files.{key}"
+    if file.url is None:
+        raise _Unavailable(f"no address to download it from is set ({config_key}.url)")
+    if file.md5 is None:
+        raise _Unavailable(f"it is not downloaded because no hash is pinned ({config_key}.md5)")
+
+    # pooch writes to a temporary file beside the target, checks the hash, then renames: a download cut half-way leaves
+    # nothing under the real name. allow_updates=False: never replace a file that another process put there meanwhile.
+    fetcher = pooch.create(
+        path=folder,
+        base_url="",
+        registry={file.name: f"md5:{file.md5}"},
+        urls={file.name: file.url},
+        retry_if_failed=RETRIES,
+        allow_updates=False,
+    )
+    downloader = pooch.HTTPDownloader(
+        progressbar=sys.stderr.isatty(),
+        headers={"Accept-Encoding": "identity"},
+        hooks={"response": _on_response},
+    )
+    try:
+        path = Path(fetcher.fetch(file.name, downloader=downloader))
+    except requests.HTTPError as error:  # its message is "404 Client Error: Not Found for url: …"
+        raise _Unavailable(f"{file.url} answered {str(error).partition(' for url')[0]}") from error
+    except requests.RequestException as error:
+        raise _Unavailable(
+            f"downloading from {urlsplit(file.url).netloc} failed ({type(error).__name__}; no network?)"
+        ) from error
+    except ValueError as error:  # pooch's word for a wrong hash: its first sentence holds both
+        raise UserError(
+            f"Dataset {dataset}: {file.url} does not give the published file ({str(error).partition('. ')[0]}); "
+            f"nothing was kept: try again later, or put the right file into {folder}."
+        ) from error
+    except OSError as error:
+        raise UserError(f"Dataset {dataset}: cannot write {folder / file.name} ({error}); see paths.data.") from error
+
+    complaint = _complaint(path, file)
+    if complaint is not None:
+        raise UserError(f"{complaint}; {config_key}.md5 and {config_key}.content_md5 contradict each other.")
+    return path
+
+
+def _on_response(response: requests.Response, *args: object, **kwargs: object) -> None:
+    """Keep `.gz` files as sent, though a server declares them as `Content-Encoding: gzip`; let go of error pages."""
+    response.raw.headers.pop("Content-Encoding", None)
+    if not response.ok:
+        response.close()  # pooch raises for it and leaves the connection open
