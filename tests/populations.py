@@ -1,0 +1,59 @@
+"""Small image sets and tables of models for tests."""
+
+import itertools
+
+import pandas as pd
+import torch
+
+from zoo.architecture import Architecture
+from zoo.images import AugmentConfig, ImageData, Images
+
+CNN_S_LAYERS = [
+    {"conv": 8, "kernel": 5}, {"pool": 2}, "activation", "dropout",
+    {"conv": 6, "kernel": 5}, {"pool": 2}, "activation", "dropout",
+    {"conv": 4, "kernel": 2}, "activation",
+    "flatten", {"linear": 20}, "activation", "dropout", {"linear": 10},
+]  # fmt: skip
+CNN_M_LAYERS = [
+    {"conv": 16, "kernel": 3}, {"pool": 2}, "activation", "dropout",
+    {"conv": 32, "kernel": 3}, {"pool": 2}, "activation", "dropout",
+    {"conv": 15, "kernel": 3}, {"pool": 2}, "activation", "dropout",
+    "flatten", {"linear": 20}, "activation", "dropout", {"linear": 10},
+]  # fmt: skip
+
+
+def architecture(name: str, channels: int | None = None) -> Architecture:
+    if name == "cnn_s":
+        return Architecture(name, (channels or 1, 28, 28), 10, CNN_S_LAYERS)
+    if name == "cnn_m":
+        return Architecture(name, (3, 32, 32), 10, CNN_M_LAYERS)
+    return Architecture(name, (3, 32, 32), 10, module="zoo.resnet.ResNet18")
+
+
+def image_data(shape=(1, 28, 28), train=57, val=11, test=13, classes=10, seed=0, augment=None) -> ImageData:
+    """Noisy pictures whose class shows: learnable, so that accuracies move."""
+    random = torch.Generator().manual_seed(seed)
+    patterns = torch.randint(0, 256, (classes, *shape), generator=random)
+
+    def split(n: int) -> Images:
+        labels = torch.randint(0, classes, (n,), generator=random)
+        noise = torch.randint(0, 256, (n, *shape), generator=random)
+        return Images(((patterns[labels] + noise) // 2).to(torch.uint8), labels)
+
+    half = torch.full((shape[0],), 0.5)
+    return ImageData(
+        "patterns", classes, shape, split(train), split(val), split(test), half, half.clone(),
+        augment or AugmentConfig(), "0" * 64,
+    )  # fmt: skip
+
+
+def model_rows(**factors) -> pd.DataFrame:
+    """Every combination of the factors given as lists; seeds 1, 2, …"""
+    defaults = {
+        "init": ["kaiming_uniform"], "activation": ["tanh"], "optimizer": ["adam"], "lr": [1e-3],
+        "weight_decay": [0.0], "dropout": [0.0],
+    }  # fmt: skip
+    columns = defaults | factors
+    rows = pd.DataFrame(list(itertools.product(*columns.values())), columns=list(columns))
+    rows.insert(0, "seed", range(1, len(rows) + 1))
+    return rows

@@ -1,0 +1,375 @@
+"""An architecture as a description: a short list of layers, from which everything else follows.
+
+From the description alone follow the flat layout of the weight vector, the ordinary `nn.Module` with its state dict,
+and the forward pass of many models at once. Nothing else in the code knows the index of a layer. What a list of layers
+cannot express (a ResNet) is a plain `nn.Module` class, named by its dotted path.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.errors import UserError
+
+
+@dataclass
+class ArchConfig:
+    """`arch=`: the network that every model of a zoo has. A list of layers, or the class of an `nn.Module`."""
+
+    name: str
+    image_size: int | None  # height and width of the images it takes; null: as the dataset distributes them
+    protocol: str  # which protocol of the dataset it trains under (splits, transforms): plain or augmented
+    classes: int | None  # size of the head; null: as many as the dataset has classes
+    layers: list[Any] | None = None  # e.g. [{conv: 8, kernel: 5}, {pool: 2}, activation, flatten, {linear: 10}]
+    module: str | None = (
+        None  # dotted path of an nn.Module class, called with image=(C, H, W), classes=K, **module_args
+    )
+    module_args: dict[str, Any] = field(default_factory=dict)
+
+
+# --------------------------------------------------------------------------------------------------- layers
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A valid convolution with stride 1: `{conv: channels, kernel: k}`."""
+
+    channels: int
+    kernel: int
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Max-pooling over non-overlapping squares: `{pool: size}`."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Activation:
+    """The non-linearity of the model (a generating factor of the zoo): `activation`."""
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Dropout with the model's probability (a generating factor of the zoo): `dropout`."""
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """From a feature map to a vector, channel by channel: `flatten`."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A fully connected layer: `{linear: features}`."""
+
+    features: int
+
+
+Layer = Conv | Pool | Activation | Dropout | Flatten | Linear
+
+ACTIVATIONS: dict[str, tuple[type[nn.Module], Callable[[Tensor], Tensor]]] = {
+    "tanh": (nn.Tanh, torch.tanh),
+    "relu": (nn.ReLU, torch.relu),
+    "sigmoid": (nn.Sigmoid, torch.sigmoid),
+    "gelu": (nn.GELU, F.gelu),
+}
+
+_LAYER_FORMS = "{conv: channels, kernel: k}, {pool: size}, {linear: features}, activation, dropout, flatten"
+_WORDS: dict[str, Layer] = {"activation": Activation(), "dropout": Dropout(), "flatten": Flatten()}
+
+
+def parse_layer(entry: Any) -> Layer:
+    """One entry of `arch.layers` as a layer. Raises UserError for what is none."""
+    if isinstance(entry, str) and entry in _WORDS:
+        return _WORDS[entry]
+    if isinstance(entry, dict) and all(isinstance(v, int) and v > 0 for v in entry.values()):
+        match sorted(entry):
+            case ["conv", "kernel"]:
+                return Conv(entry["conv"], entry["kernel"])
+            case ["pool"]:
+                return Pool(entry["pool"])
+            case ["linear"]:
+                return Linear(entry["linear"])
+    raise UserError(f"arch.layers: {entry!r} is no layer; a layer is one of {_LAYER_FORMS} (sizes are whole and > 0)")
+
+
+# ------------------------------------------------------------------------------------------- the architecture
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one tensor lies in the flat vector: values [offset, offset + size), row-major."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+
+def _slots(tensors: Sequence[tuple[str, tuple[int, ...]]]) -> list[Slot]:
+    slots, offset = [], 0
+    for name, shape in tensors:
+        slots.append(Slot(name, shape, offset))
+        offset += slots[-1].size
+    return slots
+
+
+class Architecture:
+    """A network as data.
+
+    Args:
+        name: how it is called, e.g. "cnn_s".
+        image: (channels, height, width) of the images it takes.
+        classes: number of outputs.
+        layers: entries as in `ArchConfig.layers`; or None where `module` is given.
+        module: dotted path of an `nn.Module` class.
+        module_args: further keyword arguments of that class.
+
+    Attributes:
+        layout: the slots of the weight vector: layers in order, weight then bias, as PyTorch flattens them.
+        buffer_layout: the slots of the buffer vector (BatchNorm's running statistics); empty for a list of layers.
+
+    Raises:
+        UserError: if the layers do not fit each other, the image or the classes; or the class cannot be had.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        image: Sequence[int],
+        classes: int,
+        layers: Sequence[Any] | None = None,
+        module: str | None = None,
+        module_args: dict[str, Any] | None = None,
+    ) -> None:
+        if (layers is None) == (module is None):
+            raise UserError(
+                f"arch={name}: give either arch.layers (a list of layers) or arch.module (a class), not both"
+            )
+        self.name, self.classes = name, int(classes)
+        self.image = (int(image[0]), int(image[1]), int(image[2]))
+        self.module_path, self.module_args = module, dict(module_args or {})
+        self.entries = None if layers is None else list(layers)
+        self.layers: list[Layer] = [] if layers is None else [parse_layer(entry) for entry in layers]
+        if module is None:
+            self._names, shapes, self.dropout_shapes = self._walk()
+            self.layout, self.buffer_layout = _slots(shapes), []
+        else:
+            self._class = _module_class(module)
+            with torch.random.fork_rng(devices=[]):  # looking at a network must not move anybody's random numbers
+                example = self._build("relu", 0.0)
+            self.layout = _slots([(n, tuple(p.shape)) for n, p in example.named_parameters()])
+            self.buffer_layout = _slots([(n, tuple(b.shape)) for n, b in example.named_buffers()])
+            self._buffer_dtypes = {n: b.dtype for n, b in example.named_buffers()}
+        self.n_parameters = sum(slot.size for slot in self.layout)
+        self.n_buffers = sum(slot.size for slot in self.buffer_layout)
+
+    @classmethod
+    def from_config(cls, config: ArchConfig, image: Sequence[int], dataset_classes: int) -> Architecture:
+        """The architecture of a config for images of shape `image` = (C, H, W) with `dataset_classes` classes."""
+        classes = config.classes if config.classes is not None else dataset_classes
+        return cls(config.name, image, classes, config.layers, config.module, config.module_args)
+
+    @classmethod
+    def from_dict(cls, description: dict[str, Any]) -> Architecture:
+        """The inverse of `to_dict`."""
+        return cls(**description)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON-able values from which `from_dict` makes an equal architecture."""
+        base: dict[str, Any] = {"name": self.name, "image": list(self.image), "classes": self.classes}
+        if self.module_path is None:
+            return base | {"layers": self.entries}
+        return base | {"module": self.module_path, "module_args": self.module_args}
+
+    @property
+    def is_module(self) -> bool:
+        """Whether it is a plain `nn.Module` class rather than a list of layers."""
+        return self.module_path is not None
+
+    @property
+    def takes_activation(self) -> bool:
+        """Whether the activation of a model can be chosen."""
+        return not self.is_module or "activation" in inspect.signature(self._class).parameters
+
+    @property
+    def takes_dropout(self) -> bool:
+        """Whether a dropout probability has any effect."""
+        if self.is_module:
+            return "dropout" in inspect.signature(self._class).parameters
+        return any(isinstance(layer, Dropout) for layer in self.layers)
+
+    def _walk(self) -> tuple[list[str], list[tuple[str, tuple[int, ...]]], list[tuple[int, ...]]]:
+        """Follow an image through the layers: names of layers, shapes of parameters, shapes at the dropout layers."""
+        names: list[str] = []
+        shapes: list[tuple[str, tuple[int, ...]]] = []
+        dropouts: list[tuple[int, ...]] = []
+        counts: dict[str, int] = {}
+        shape: tuple[int, ...] = self.image
+        for i, layer in enumerate(self.layers):
+            where = f"arch={self.name}: layer {i + 1} ({self.entries[i] if self.entries else layer})"
+            kind = {Conv: "conv", Pool: "pool", Activation: "act", Dropout: "drop", Flatten: "flatten", Linear: "fc"}[
+                type(layer)
+            ]
+            counts[kind] = counts.get(kind, 0) + 1
+            names.append(kind if kind == "flatten" else f"{kind}{counts[kind]}")
+            if isinstance(layer, Conv | Pool | Flatten) and len(shape) != 3:
+                raise UserError(f"{where} needs a feature map, but the layers before it already gave a vector")
+            if isinstance(layer, Conv):
+                shapes += [
+                    (f"{names[-1]}.weight", (layer.channels, shape[0], layer.kernel, layer.kernel)),
+                    (f"{names[-1]}.bias", (layer.channels,)),
+                ]
+                shape = (layer.channels, shape[1] - layer.kernel + 1, shape[2] - layer.kernel + 1)
+            elif isinstance(layer, Pool):
+                shape = (shape[0], shape[1] // layer.size, shape[2] // layer.size)
+            elif isinstance(layer, Flatten):
+                shape = (math.prod(shape),)
+            elif isinstance(layer, Linear):
+                if len(shape) != 1:
+                    raise UserError(f"{where} needs a vector: put flatten before it")
+                shapes += [
+                    (f"{names[-1]}.weight", (layer.features, shape[0])),
+                    (f"{names[-1]}.bias", (layer.features,)),
+                ]
+                shape = (layer.features,)
+            elif isinstance(layer, Dropout):
+                dropouts.append(shape)
+            if min(shape) < 1:
+                raise UserError(f"{where} leaves nothing of images of {self.image[1]}x{self.image[2]} pixels")
+        if shape != (self.classes,):
+            raise UserError(
+                f"arch={self.name}: the last layer gives {'x'.join(map(str, shape))} outputs, but {self.classes} classes "
+                f"are wanted; end arch.layers with {{linear: {self.classes}}}"
+            )
+        return names, shapes, dropouts
+
+    # ------------------------------------------------------------------------------------- one model
+
+    def _build(self, activation: str, dropout: float) -> nn.Module:
+        if self.is_module:
+            factors: dict[str, Any] = {"activation": activation} if self.takes_activation else {}
+            factors |= {"dropout": dropout} if self.takes_dropout else {}
+            return self._class(image=self.image, classes=self.classes, **factors, **self.module_args)
+        modules: OrderedDict[str, nn.Module] = OrderedDict()
+        shapes = {slot.name: slot.shape for slot in self.layout}
+        for name, layer in zip(self._names, self.layers):
+            match layer:
+                case Conv():
+                    channels, inputs, kernel, _ = shapes[f"{name}.weight"]
+                    modules[name] = nn.Conv2d(inputs, channels, kernel)
+                case Linear():
+                    features, inputs = shapes[f"{name}.weight"]
+                    modules[name] = nn.Linear(inputs, features)
+                case Pool():
+                    modules[name] = nn.MaxPool2d(layer.size)
+                case Activation():
+                    modules[name] = ACTIVATIONS[activation][0]()
+                case Dropout():
+                    modules[name] = nn.Dropout(dropout)
+                case Flatten():
+                    modules[name] = nn.Flatten()
+        return nn.Sequential(modules)
+
+    def module(self, activation: str = "relu", dropout: float = 0.0) -> nn.Module:
+        """An ordinary module in training mode, its layers built in order (so it draws PyTorch's own initialisation)."""
+        return self._build(activation, dropout)
+
+    def weights(self, module: nn.Module) -> Tensor:
+        """The weight vector of a module: [parameters], a copy."""
+        return torch.cat([p.detach().reshape(-1) for p in module.parameters()])
+
+    def buffers(self, module: nn.Module) -> Tensor:
+        """The buffer vector of a module: float32 [buffers], a copy (counters are exact below 2^24)."""
+        values = [b.detach().reshape(-1).to(torch.float32) for b in module.buffers()]
+        return torch.cat(values) if values else torch.zeros(0)
+
+    def state_dict(self, weights: Tensor, buffers: Tensor | None = None) -> dict[str, Tensor]:
+        """A state dict for `module()` from a weight vector [parameters] and a buffer vector [buffers]; copies."""
+        state = {s.name: weights[s.offset : s.offset + s.size].reshape(s.shape).clone() for s in self.layout}
+        if self.buffer_layout:
+            if buffers is None:
+                raise ValueError(f"{self.name} has buffers ({self.n_buffers} values): they are needed for a state dict")
+            for s in self.buffer_layout:
+                values = buffers[s.offset : s.offset + s.size].reshape(s.shape)
+                state[s.name] = values.to(self._buffer_dtypes[s.name], copy=True)
+        return state
+
+    # ------------------------------------------------------------------------------------- many models at once
+
+    def split(self, weights: Tensor) -> list[Tensor]:
+        """A population's weights [models, parameters] as one view a slot: [models, *shape], in layout order."""
+        parts = weights.split([slot.size for slot in self.layout], dim=1)
+        return [part.reshape(-1, *slot.shape) for part, slot in zip(parts, self.layout)]
+
+    def forward(
+        self, weights: Tensor, images: Tensor, activation: str, masks: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """The outputs of many models at once, each on its own images.
+
+        Models are the groups of grouped convolutions and the batch of batched matrix products, so that no model's
+        arithmetic touches another's. Only for a list of layers.
+
+        Args:
+            weights: [models, parameters].
+            images: [models, n, channels, height, width], normalised.
+            activation: one of ACTIVATIONS, the same for all models.
+            masks: one tensor [models, n, *shape of the layer] a dropout layer, holding 0 or 1 / (1 - p);
+                None switches dropout off (evaluation).
+
+        Returns:
+            Logits [models, n, classes].
+        """
+        models, n = images.shape[:2]
+        parameters = iter(self.split(weights))
+        dropout = iter(masks if masks is not None else [None] * len(self.dropout_shapes))
+        act = ACTIVATIONS[activation][1]
+        # Feature maps are [n, models * channels, height, width]; after flatten, vectors are [models, n, features].
+        h = images.transpose(0, 1).reshape(n, models * self.image[0], *self.image[1:])
+        for layer in self.layers:
+            match layer:
+                case Conv():
+                    w, b = next(parameters), next(parameters)
+                    h = F.conv2d(h, w.reshape(-1, *w.shape[2:]), b.reshape(-1), groups=models)
+                case Pool():
+                    h = F.max_pool2d(h, layer.size)
+                case Activation():
+                    h = act(h)
+                case Dropout():
+                    mask = next(dropout)
+                    if mask is not None:
+                        h = h * (mask if h.dim() == 3 else mask.transpose(0, 1).reshape(h.shape))
+                case Flatten():
+                    h = h.reshape(n, models, -1).transpose(0, 1)
+                case Linear():
+                    w, b = next(parameters), next(parameters)
+                    h = torch.baddbmm(b[:, None], h, w.transpose(1, 2))
+        return h
+
+
+def _module_class(path: str) -> type[nn.Module]:
+    """The `nn.Module` class at a dotted path; anything else is refused before it is called."""
+    package, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(package), name) if package else None
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"arch.module={path}: cannot be imported ({error}); give the dotted path of a class") from error
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UserError(f"arch.module={path} is no torch.nn.Module class; give the dotted path of one")
+    return found
