@@ -1,0 +1,188 @@
+"""`engine=loop`: plain PyTorch, one model after another. The reference for every other engine, and the way for large nets.
+
+Each model is an ordinary module with an ordinary optimiser; nothing here is clever. Only its random numbers are the
+zoo's own (see `zoo.philox`), so that another engine can be compared with it step by step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zoo.engines.engine import (
+    ADAM_BETAS,
+    ADAM_EPS,
+    EVALUATION_BATCH,
+    Engine,
+    Population,
+    Scores,
+    correct_by_class,
+    schedule_table,
+    scores,
+    stack_scores,
+)
+from zoo.images import Images, augment
+from zoo.philox import batch_order, keep_mask, uniforms
+
+
+class LoopEngine(Engine):
+    """See `Engine`. `dtype` is the arithmetic: float64 makes it the judge in tests."""
+
+    name = "loop"
+
+    def __init__(self, *args: Any, dtype: torch.dtype = torch.float32, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.dtype = dtype
+        self.factors, self.momenta = schedule_table(self.protocol, self.steps_per_epoch)
+        self.members: list[_Member] = []
+
+    def load(self, population: Population) -> None:
+        """Build one module and one optimiser a model."""
+        self.members = [_Member(self, i, population) for i in range(len(self.models))]
+
+    def population(self) -> Population:
+        """The models as they are now."""
+        rows = [member.row() for member in self.members]
+        return Population(*(np.stack(column) for column in zip(*rows)))
+
+    def start_epoch(self, epoch: int) -> None:
+        """Each model gets its own order of the training images."""
+        self.epoch = epoch
+        self._side_by_side(_Member.start_epoch, self.members)
+
+    def train(self, first: int, last: int) -> None:
+        """Model by model: the steps first … last - 1."""
+
+        def work(member: _Member) -> None:
+            for step in range(first, last):
+                member.train_step(step)
+
+        self._side_by_side(work, self.members)
+
+    def finish_epoch(self) -> Scores:
+        """Running averages of the epoch."""
+        labels = self.data.train.labels
+        return stack_scores([scores(m.loss_sum[None], m.correct, labels, self.arch.classes) for m in self.members])
+
+    def evaluate(self, images: Images) -> Scores:
+        """Model by model, in evaluation mode."""
+        images = images.to(self.device)
+        results: dict[int, Scores] = {}
+
+        def work(member: _Member) -> None:
+            results[member.index] = member.evaluate(images)
+
+        self._side_by_side(work, self.members)
+        return stack_scores([results[i] for i in range(len(self.members))])
+
+
+class _Member:
+    """One model of the block with its optimiser."""
+
+    def __init__(self, engine: LoopEngine, index: int, population: Population) -> None:
+        self.engine, self.index = engine, index
+        row = engine.models.iloc[index]
+        arch, device = engine.arch, engine.device
+        self.seed = torch.tensor([int(row["seed"])], device=device)
+        self.lr, self.p = float(row["lr"]), float(row["dropout"])
+        self.module = arch.module(str(row["activation"]), self.p)
+        buffers = torch.from_numpy(population.buffers[index]) if arch.n_buffers else None
+        self.module.load_state_dict(arch.state_dict(torch.from_numpy(population.weights[index]), buffers))
+        self.module.to(device, engine.dtype)
+        for i, layer in enumerate(m for m in self.module.modules() if isinstance(m, nn.Dropout)):
+            layer.p = 0.0  # the hook takes its place, with random numbers that other engines can have too
+            layer.register_forward_hook(self._dropout_hook(i))
+        parameters = list(self.module.parameters())
+        decay = float(row["weight_decay"])
+        self.adam = row["optimizer"] == "adam"
+        self.optimizer: torch.optim.Optimizer
+        if self.adam:
+            self.optimizer = torch.optim.Adam(parameters, self.lr, ADAM_BETAS, ADAM_EPS, weight_decay=decay)
+        else:
+            self.optimizer = torch.optim.SGD(parameters, self.lr, momentum=engine.momenta[0], weight_decay=decay)
+        self.steps_taken = int(population.step[index])
+        if self.steps_taken:
+            self._load_optimizer(population.first_moment[index], population.second_moment[index])
+
+    def _load_optimizer(self, first: np.ndarray, second: np.ndarray) -> None:
+        for slot, parameter in zip(self.engine.arch.layout, self.module.parameters()):
+            values = [
+                torch.from_numpy(moment[slot.offset : slot.offset + slot.size].copy()).reshape(slot.shape).to(parameter)
+                for moment in (first, second)
+            ]
+            self.optimizer.state[parameter] = (
+                {"step": torch.tensor(float(self.steps_taken)), "exp_avg": values[0], "exp_avg_sq": values[1]}
+                if self.adam
+                else {"momentum_buffer": values[0]}
+            )
+
+    def row(self) -> tuple[np.ndarray, ...]:
+        """This model's entries of a `Population`, in the order of its fields."""
+        arch = self.engine.arch
+
+        def moment(key: str) -> np.ndarray:
+            values = [self.optimizer.state.get(p, {}).get(key, torch.zeros_like(p)) for p in self.module.parameters()]
+            return torch.cat([v.detach().reshape(-1) for v in values]).to("cpu", torch.float32).numpy()
+
+        weights = arch.weights(self.module).to("cpu", torch.float32).numpy()
+        buffers = arch.buffers(self.module).cpu().numpy()
+        first = moment("exp_avg" if self.adam else "momentum_buffer")
+        return weights, buffers, first, moment("exp_avg_sq"), np.int64(self.steps_taken)  # type: ignore[return-value]
+
+    def start_epoch(self) -> None:
+        n = len(self.engine.data.train)
+        self.order = batch_order(self.seed, self.engine.epoch, n)[0]
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.engine.device)
+        self.correct = torch.zeros(1, self.engine.arch.classes, dtype=torch.int64, device=self.engine.device)
+        self.module.train()
+
+    def train_step(self, step: int) -> None:
+        engine, self.step = self.engine, step
+        first = step * engine.protocol.batch_size
+        chosen = self.order[first : first + engine.protocol.batch_size]
+        pixels, labels = engine.data.train.pixels[chosen], engine.data.train.labels[chosen]
+        n = len(labels)
+        pixels = augment(pixels, engine.data.augment, uniforms(self.seed, engine.epoch, step, 4 * n).view(n, 4))
+        at = self.steps_taken if len(engine.factors) > 1 else 0
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr * engine.factors[at]
+            if not self.adam:
+                group["momentum"] = engine.momenta[at]
+        self.optimizer.zero_grad()
+        logits = self.module(engine.data.normalise(pixels).to(engine.dtype))
+        loss = F.cross_entropy(logits, labels)
+        loss.backward()
+        self.optimizer.step()
+        self.steps_taken += 1
+        self.loss_sum += loss.detach() * n
+        self.correct += correct_by_class(logits.argmax(1)[None], labels[None], engine.arch.classes)
+
+    def _dropout_hook(self, layer: int) -> Any:
+        """What dropout layer `layer` does to its output [n, *shape] in training mode."""
+
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+            if not module.training or self.p == 0:
+                return output
+            p = torch.tensor([self.p], dtype=torch.float64, device=output.device)
+            keep = keep_mask(self.seed, layer, self.engine.epoch, self.step, output.numel(), p)
+            return output * (keep.view(output.shape).to(output.dtype) / (1 - self.p))
+
+        return hook
+
+    @torch.no_grad()
+    def evaluate(self, images: Images) -> Scores:
+        engine = self.engine
+        self.module.eval()
+        loss_sum = torch.zeros(1, dtype=torch.float64, device=engine.device)
+        correct = torch.zeros(1, engine.arch.classes, dtype=torch.int64, device=engine.device)
+        for first in range(0, len(images), EVALUATION_BATCH):
+            labels = images.labels[first : first + EVALUATION_BATCH]
+            pixels = images.pixels[first : first + EVALUATION_BATCH]
+            logits = self.module(engine.data.normalise(pixels).to(engine.dtype))
+            loss_sum += F.cross_entropy(logits, labels, reduction="sum")
+            correct += correct_by_class(logits.argmax(1)[None], labels[None], engine.arch.classes)
+        return scores(loss_sum, correct, images.labels, engine.arch.classes)

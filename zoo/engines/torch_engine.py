@@ -1,0 +1,214 @@
+"""`engine=torch`: many models in one batch of tensors, on any device.
+
+The models of a block are packed into *lanes*: groups of a fixed number of models with the same activation and
+optimiser, which go through `Architecture.forward` together. Learning rate, weight decay and dropout differ by model and
+are broadcast. A lane group that is not full is filled up with copies, and a batch that is not full with images that do
+not count: every step has the same shapes, and that is what makes a model's bits independent of the models beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zoo.architecture import Architecture
+from zoo.engines.engine import (
+    ADAM_BETAS,
+    ADAM_EPS,
+    EVALUATION_BATCH,
+    Engine,
+    Population,
+    Scores,
+    correct_by_class,
+    schedule_table,
+    scores,
+)
+from zoo.images import Images, augment
+from zoo.philox import batch_order, keep_mask, uniforms
+
+
+class TorchEngine(Engine):
+    """See `Engine`. `lanes`: models in one group; a model's last bits depend on it, so it is part of the protocol."""
+
+    name = "torch"
+
+    def __init__(self, *args: Any, lanes: int = 8, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lanes = lanes
+        # One row alone would be computed by matrix-vector products, whose bits depend on where the data lie in memory.
+        self.batch_rows = max(self.protocol.batch_size, 2)
+        self.factors, self.momenta = schedule_table(self.protocol, self.steps_per_epoch)
+        self.groups: list[_Lanes] = []
+
+    @classmethod
+    def refusal(cls, arch: Architecture) -> str | None:
+        """It needs a list of layers."""
+        if arch.is_module:
+            return f"engine=torch trains architectures given as a list of layers; arch={arch.name} is a module: use engine=loop"
+        return None
+
+    def load(self, population: Population) -> None:
+        """Pack the models into lanes."""
+        self.groups = []
+        for _, rows in self.models.groupby(["activation", "optimizer"], sort=True):
+            ids = np.array(rows.index)
+            for first in range(0, len(ids), self.lanes):
+                self.groups.append(_Lanes(self, ids[first : first + self.lanes], population))
+
+    def population(self) -> Population:
+        """The models as they are now."""
+        n, p = len(self.models), self.arch.n_parameters
+        weights, first, second = (np.empty((n, p), np.float32) for _ in range(3))
+        step = np.empty(n, np.int64)
+        for group in self.groups:
+            for target, source in ((weights, group.weights), (first, group.first), (second, group.second)):
+                target[group.ids] = source[: len(group.ids)].cpu().numpy()
+            step[group.ids] = group.steps_taken
+        return Population(weights, np.zeros((n, 0), np.float32), first, second, step)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Each model gets its own order of the training images."""
+        self.epoch = epoch
+        self._side_by_side(_Lanes.start_epoch, self.groups)
+
+    def train(self, first: int, last: int) -> None:
+        """Group by group, several at a time: the steps first … last - 1."""
+
+        def work(group: _Lanes) -> None:
+            for step in range(first, last):
+                group.train_step(step)
+
+        self._side_by_side(work, self.groups)
+
+    def finish_epoch(self) -> Scores:
+        """Running averages of the epoch."""
+        return self._collect([(group, group.loss_sum, group.correct) for group in self.groups], self.data.train.labels)
+
+    def evaluate(self, images: Images) -> Scores:
+        """Group by group, in evaluation mode."""
+        images = images.to(self.device)
+        sums: list[tuple[_Lanes, Tensor, Tensor]] = []
+        self._side_by_side(lambda group: sums.append((group, *group.evaluate(images))), self.groups)
+        return self._collect(sums, images.labels)
+
+    def _collect(self, sums: list[tuple[_Lanes, Tensor, Tensor]], labels: Tensor) -> Scores:
+        """Sums of groups of lanes as the scores of the block's models, in their order."""
+        loss_sum = torch.zeros(len(self.models), dtype=torch.float64)
+        correct = torch.zeros(len(self.models), self.arch.classes, dtype=torch.int64)
+        for group, group_loss, group_correct in sums:
+            loss_sum[group.ids] = group_loss[: len(group.ids)].cpu()
+            correct[group.ids] = group_correct[: len(group.ids)].cpu()
+        return scores(loss_sum, correct, labels, self.arch.classes)
+
+
+class _Lanes:
+    """A group of models that are computed together. L = lanes, P = parameters.
+
+    Attributes:
+        ids: rows of the block that are in the lanes 0 … len(ids) - 1; the others hold copies of the first.
+        weights, first, second: float32 [L, P]: weights, first and second moment.
+    """
+
+    def __init__(self, engine: TorchEngine, ids: np.ndarray, population: Population) -> None:
+        self.engine, self.ids = engine, ids
+        device = engine.device
+        filled = np.concatenate([ids, np.repeat(ids[:1], engine.lanes - len(ids))])
+        rows = engine.models.iloc[filled]
+        self.activation = str(rows["activation"].iloc[0])
+        self.adam = rows["optimizer"].iloc[0] == "adam"
+        self.seeds = torch.tensor(rows["seed"].tolist(), dtype=torch.int64, device=device)
+        self.p = torch.tensor(rows["dropout"].tolist(), dtype=torch.float64, device=device)
+        self.lr = torch.tensor(rows["lr"].tolist(), dtype=torch.float32, device=device)[:, None]
+        self.decay = torch.tensor(rows["weight_decay"].tolist(), dtype=torch.float32, device=device)[:, None]
+        self.dropout, self.decays = bool(rows["dropout"].max() > 0), bool(rows["weight_decay"].max() > 0)
+        self.weights, self.first, self.second = (
+            torch.from_numpy(matrix[filled]).to(device)
+            for matrix in (population.weights, population.first_moment, population.second_moment)
+        )
+        self.steps_taken = int(population.step[ids[0]])
+
+    def start_epoch(self) -> None:
+        engine = self.engine
+        n, lanes = len(engine.data.train), engine.lanes
+        order = batch_order(self.seeds, engine.epoch, n)
+        # Filled up with image 0, which will not count, to whole batches.
+        rows = engine.protocol.batch_size
+        order = F.pad(order, (0, engine.steps_per_epoch * rows - n)).view(lanes, engine.steps_per_epoch, rows)
+        self.order = F.pad(order, (0, engine.batch_rows - rows))
+        self.loss_sum = torch.zeros(lanes, dtype=torch.float64, device=engine.device)
+        self.correct = torch.zeros(lanes, engine.arch.classes, dtype=torch.int64, device=engine.device)
+
+    def train_step(self, step: int) -> None:
+        engine, lanes, rows = self.engine, self.engine.lanes, self.engine.batch_rows
+        n = min(engine.protocol.batch_size, len(engine.data.train) - step * engine.protocol.batch_size)
+        counted = torch.arange(rows, device=engine.device) < n
+        chosen = self.order[:, step]
+        labels = engine.data.train.labels[chosen]
+        images = engine.data.normalise(self._augmented(engine.data.train.pixels[chosen], step))
+
+        weights = self.weights.detach().requires_grad_()
+        logits = engine.arch.forward(weights, images, self.activation, self._masks(step, rows))
+        losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(lanes, rows)
+        losses = torch.where(counted, losses, 0.0)
+        (gradient,) = torch.autograd.grad(losses.sum() / n, weights)
+
+        self._update(gradient)
+        self.loss_sum += losses.detach().to(torch.float64).sum(1)
+        self.correct += correct_by_class(logits.argmax(2), labels, engine.arch.classes, counted)
+
+    def _augmented(self, pixels: Tensor, step: int) -> Tensor:
+        """The images [L, n, C, H, W] of a step, each changed by its own random numbers."""
+        lanes, n = pixels.shape[:2]
+        random = uniforms(self.seeds, self.engine.epoch, step, 4 * n).view(lanes * n, 4)
+        return augment(pixels.flatten(0, 1), self.engine.data.augment, random).view_as(pixels)
+
+    def _masks(self, step: int, rows: int) -> list[Tensor] | None:
+        """One tensor [L, rows, *shape] a dropout layer: 0 where a value is dropped, 1 / (1 - p) where it is kept."""
+        if not self.dropout:
+            return None
+        scale = (1 / (1 - self.p)).to(torch.float32)[:, None]
+        masks = []
+        for layer, shape in enumerate(self.engine.arch.dropout_shapes):
+            keep = keep_mask(self.seeds, layer, self.engine.epoch, step, rows * math.prod(shape), self.p)
+            masks.append((keep * scale).view(-1, rows, *shape))
+        return masks
+
+    def _update(self, gradient: Tensor) -> None:
+        """One step of Adam (L2 weight decay, not decoupled) or SGD with momentum, as `torch.optim` does it; in place."""
+        at = self.steps_taken if len(self.engine.factors) > 1 else 0
+        lr = self.lr * self.engine.factors[at]
+        self.steps_taken += 1
+        if self.decays:
+            gradient = gradient + self.decay * self.weights
+        if self.adam:
+            beta1, beta2 = ADAM_BETAS
+            self.first.lerp_(gradient, 1 - beta1)
+            self.second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+            corrected = self.second.sqrt().div_(math.sqrt(1 - beta2**self.steps_taken)).add_(ADAM_EPS)
+            self.weights.sub_(self.first / corrected * (lr / (1 - beta1**self.steps_taken)))
+        else:
+            self.first.mul_(self.engine.momenta[at]).add_(gradient)
+            self.weights.sub_(self.first * lr)
+
+    @torch.no_grad()
+    def evaluate(self, images: Images) -> tuple[Tensor, Tensor]:
+        """Loss summed over the images, float64 [L], and correct predictions by class, int64 [L, classes]."""
+        engine, lanes = self.engine, self.engine.lanes
+        loss_sum = torch.zeros(lanes, dtype=torch.float64, device=engine.device)
+        correct = torch.zeros(lanes, engine.arch.classes, dtype=torch.int64, device=engine.device)
+        places = torch.arange(EVALUATION_BATCH, device=engine.device)
+        for first in range(0, len(images), EVALUATION_BATCH):
+            counted = places < len(images) - first
+            chosen = (places + first).clamp_(max=len(images) - 1)
+            labels = images.labels[chosen].expand(lanes, -1)
+            batch = engine.data.normalise(images.pixels[chosen]).expand(lanes, -1, -1, -1, -1)
+            logits = engine.arch.forward(self.weights, batch, self.activation)
+            losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(lanes, -1)
+            loss_sum += torch.where(counted, losses, 0.0).to(torch.float64).sum(1)
+            correct += correct_by_class(logits.argmax(2), labels, engine.arch.classes, counted)
+        return loss_sum, correct
