@@ -1,0 +1,1 @@
+"""Learning from the weights of a zoo and sampling new networks (to come)."""

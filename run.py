@@ -1,0 +1,54 @@
+"""The one entry point: compose the configuration, check it, dispatch the task.
+
+`python run.py --help` names tasks, groups and the overrides used most.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from pkgutil import resolve_name
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from omegaconf import DictConfig
+
+CONFIG_DIR = Path(__file__).resolve().parent / "conf"
+
+
+@hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")
+def run(composed: DictConfig) -> None:
+    """One job: a typed configuration, then the function that `task.run` names."""
+    from zoo.config import read_config
+    from zoo.errors import UserError
+
+    try:
+        config = read_config(composed)
+        resolve_name(config.task.run)(config)
+    except UserError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("Stopped. What is stored stays; the same command goes on from there.", code=130)
+
+
+def fail(message: str, code: int = 2) -> None:
+    """Say what is wrong, without a traceback, and exit."""
+    print(message, file=sys.stderr)
+    sys.exit(code)
+
+
+def main() -> None:
+    """The command line: all mistakes are told at once, before Hydra starts anything."""
+    from zoo.config import command_line_problems, mistakes
+
+    arguments, unknown = get_args_parser().parse_known_args()
+    asks_hydra = arguments.help or arguments.hydra_help or arguments.shell_completion
+    if not (asks_hydra or arguments.config_dir or arguments.config_path or arguments.config_name or unknown):
+        problems = command_line_problems(arguments.overrides, CONFIG_DIR)
+        if problems:
+            fail(mistakes(problems))
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""The command line as a user meets it: `python run.py …` in a process of its own."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_train_zoo import hashes
+from zoo import Zoo
+from zoo.config import command_line_problems
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = [sys.executable, str(ROOT / "run.py")]
+
+# Two blocks, several epochs: about two seconds of training.
+SMALL = [
+    "zoo=digits_hyp10f", "zoo.models=6", "zoo.block_size=3", "zoo.epochs=5", "dataset.train_size=150", "logger=none",
+]  # fmt: skip
+
+
+def call(*words: str, folder: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([*PROGRAM, *words], cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def problems(*overrides: str) -> str:
+    return "\n".join(command_line_problems(list(overrides), ROOT / "conf"))
+
+
+def test_all_mistakes_are_told_at_once_before_anything_starts(tmp_path):
+    result = call(
+        "zoo=mnist_sed", "zoo.modles=3", "zoo.epochs=-1", "zoo.grid.dropout=[1.0]", "zoo.grid.optimizer=[adamm]",
+        "dataset.train_size=abc", folder=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 2
+    lines = result.stderr.splitlines()
+    assert lines[0] == "6 mistakes in the configuration; nothing was started:"
+    expected = [
+        "zoo: got 'mnist_sed'; did you mean mnist_seed?", "zoo.modles: unknown key; did you mean zoo.models?",
+        "zoo.epochs: got -1", "zoo.grid.dropout: got 1.0, but it must be at least 0.0 and below 1.0",
+        "zoo.grid.optimizer: got 'adamm'; did you mean adam?", "dataset.train_size: got 'abc', which is not a whole number",
+    ]  # fmt: skip
+    for words in expected:
+        assert any(words in line for line in lines), words
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["dataset=mnist", "arch=cnn_m"], "mnist is 28×28, the architecture wants 32×32"),
+        (["dataset=cifar100"], "dataset=cifar100 has 100"),
+        (["dataset=cifar10", "arch=resnet18", "zoo.grid.activation=[relu]", "engine=torch"], "use engine=loop"),
+        (
+            ["dataset=cifar10", "arch=resnet18", "zoo.grid.activation=[relu]", "zoo.grid.dropout=[0.5]"],
+            "no dropout layer",
+        ),
+        (["dataset=mnist", "arch=resnet18"], "mnist has no 'augmented'"),
+        (["zoo.schedule=onecycle"], "zoo.grid.optimizer must be [sgd]"),
+        (["zoo.models=65"], "the spec has 64 models"),
+        (["zoo.name=../elsewhere"], "zoo.name: got '../elsewhere'"),
+        (["zoo.grid.lr=[]"], "at least one value"),
+        (["zoo.grid.lr=[1e-3,1e-3]"], "none twice"),
+        (["zoo.grid.lr=0.1"], "zoo.grid.lr: got 0.1, which is not a list"),
+        (["zoo.batch_size=2.5"], "not a whole number"),
+        (["zoo.grid.lr=[0]"], "above 0.0"),
+        (["metrics.train_eval=perhaps"], "not true or false"),
+        (["dataset.train_size=5000"], "1197 training images"),
+        (["+zoo.extra=1"], "zoo.extra: unknown key"),
+        (["engine=fusd"], "engine: got 'fusd'"),
+        (["zoo="], "zoo"),
+        (["nonsense"], "cannot be read as key=value"),
+        (["arch.layers=[flatten,{linaer: 10}]"], "is no layer"),
+    ],
+)
+def test_a_mistake_names_key_value_and_what_is_allowed(overrides, words):
+    assert words in problems(*overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [], ["zoo=mnist_seed,fmnist_seed", "engine.threads=1,2"], ["zoo=cifar100_resnet18_seed"],
+        ["zoo/kind=hyp10f"], ["experiment=look"], ["hydra.verbose=true"], ["zoo.grid.lr=[1e-3,1e-4]"],
+    ],
+)  # fmt: skip
+def test_what_is_right_passes(overrides):
+    assert problems(*overrides) == ""
+
+
+def test_help_names_tasks_groups_and_overrides(tmp_path):
+    text = call("--help", folder=tmp_path).stdout
+    for word in ("task=plan", "zoo.models=64", "mnist_seed", "dataset: cifar10", "paths.root=DIR", "python run.py -sc"):
+        assert word in text
+
+
+def test_cfg_job_works_from_anywhere(tmp_path):
+    result = call("zoo=svhn_hyp10f", "--cfg", "job", folder=tmp_path)
+    assert result.returncode == 0
+    assert "name: svhn_hyp10f" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_images_are_one_sentence(tmp_path):
+    overrides = [f"dataset.files.{key}.url=http://127.0.0.1:9/{key}" for key in ("train", "test")]
+    result = call("zoo=usps_seed", "paths.system_data=[]", *overrides, folder=tmp_path)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("Dataset usps: missing ")
+
+
+def test_several_zoos_with_one_command(tmp_path):
+    words = [w for w in SMALL if not w.startswith(("zoo=", "zoo.epochs"))]
+    sweep = [sys.executable, str(ROOT / "sweep.py"), "zoo=digits_hyp*", "zoo.epochs=1", *words]
+    result = subprocess.run(sweep, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    for name in ("digits_hyp10f", "digits_hyp10r"):
+        assert Zoo.open(tmp_path / "outputs" / "zoos" / name).finished
+    assert subprocess.run(sweep[:2], capture_output=True, text=True).returncode == 2
+
+
+# What a kill inside a write means: the process dies by SIGKILL at its n-th call of os.fsync or os.replace.
+KILL_INSIDE = """
+import os, signal, sys
+sys.argv = [{program!r}, *{words!r}]
+sys.path.insert(0, {root!r})
+calls = 0
+def deadly(function):
+    def wrapper(*a, **k):
+        global calls
+        calls += 1
+        if calls == {n}:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*a, **k)
+    return wrapper
+os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
+import run
+run.main()
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_the_same_command_gives_the_same_bytes(tmp_path):
+    """Promise 1: SIGKILL at random moments and inside writes, then the same command, until it ends."""
+    assert (
+        call(
+            *SMALL,
+            folder=tmp_path,
+        ).returncode
+        == 0
+    )
+    expected = hashes(tmp_path / "outputs" / "zoos")
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    store, chance, kills = folder / "outputs" / "zoos", random.Random(0), 0
+    for attempt in range(30):
+        inside = attempt % 2 == 1
+        if inside:
+            code = KILL_INSIDE.format(
+                program=str(ROOT / "run.py"), words=SMALL, root=str(ROOT), n=chance.randint(3, 25)
+            )
+            process = subprocess.Popen([sys.executable, "-c", code], cwd=folder, stderr=subprocess.PIPE)
+        else:
+            process = subprocess.Popen([*PROGRAM, *SMALL], cwd=folder, stderr=subprocess.PIPE)
+            files = set(store.rglob("*"))
+            while process.poll() is None and set(store.rglob("*")) == files:  # training has begun
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0, 0.5))
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGKILL)
+        _, errors = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, errors
+        kills += 1
+    assert kills >= 3, "it was not killed often enough to show anything"
+    assert hashes(store) == expected
+
+
+@pytest.mark.slow
+def test_an_altered_file_costs_its_block_only(tmp_path):
+    """Promise 3: truncated and altered files are found by the same command, and only their block is trained again."""
+    assert call(*SMALL, folder=tmp_path).returncode == 0
+    path = tmp_path / "outputs" / "zoos" / "digits_hyp10f"
+    expected = hashes(path)
+    intact = {file: file.stat().st_mtime_ns for file in (path / "weights" / "00000-00002").iterdir()}
+    for damage in ("truncate", "flip"):
+        file = path / "weights" / "00003-00005" / "epoch-0002.safetensors"
+        data = bytearray(file.read_bytes())
+        if damage == "truncate":
+            data = data[: len(data) // 2]
+        else:
+            data[-100] ^= 1
+        file.write_bytes(data)
+        assert any("epoch-0002" in problem for problem in Zoo.open(path).verify())
+        assert call(*SMALL, folder=tmp_path).returncode == 0
+        assert hashes(path) == expected
+        assert {f: f.stat().st_mtime_ns for f in intact} == intact
+
+
+@pytest.mark.slow
+def test_interrupt_stops_cleanly_and_goes_on(tmp_path):
+    """Ctrl-C: a sentence instead of a traceback, an exit code, and a store that goes on."""
+    words = [*SMALL, "zoo.epochs=200"]
+    process = subprocess.Popen([*PROGRAM, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list((tmp_path / "outputs").rglob("epoch-0003.safetensors")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in errors
+    assert "Traceback" not in errors
+    zoo = Zoo.open(tmp_path / "outputs" / "zoos" / "digits_hyp10f")
+    assert not zoo.finished
+    assert zoo.metrics["epoch"].max() >= 3

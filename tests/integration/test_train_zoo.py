@@ -1,0 +1,212 @@
+"""`task=zoo` from a configuration to a store that opens, on real digits, in this process."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+import run
+from tests.dataset_files import write_cifar10
+from tests.wandb_log import read_run
+from zoo import Zoo
+from zoo.config import Config, read_config
+from zoo.errors import UserError
+from zoo.initialization import initial_module
+from zoo.training import architecture, plan_zoo, train_zoo
+
+SMALL = ["zoo.models=6", "zoo.epochs=2", "dataset.train_size=60", "logger=none"]
+
+
+def configure(root: Path, *overrides: str) -> Config:
+    with initialize_config_dir(str(run.CONFIG_DIR), version_base="1.3"):
+        return read_config(compose("config", [f"paths.root={root}", *SMALL, *overrides]))
+
+
+def train(root: Path, *overrides: str) -> Zoo:
+    config = configure(root, *overrides)
+    train_zoo(config)
+    return Zoo.open(root / "zoos" / config.zoo.name)
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """sha256 of every file, hidden ones too."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.fixture(scope="module")
+def hyp_zoo(tmp_path_factory) -> Zoo:
+    """A few models of a grid over every factor."""
+    return train(tmp_path_factory.mktemp("hyp"), "zoo=digits_hyp10f", "zoo.models=10")
+
+
+def test_a_trained_zoo_keeps_the_contract_of_names(hyp_zoo):
+    models, metrics = hyp_zoo.models, hyp_zoo.metrics
+    assert {
+        "model_id",
+        "seed",
+        "init",
+        "activation",
+        "optimizer",
+        "lr",
+        "weight_decay",
+        "dropout",
+        "split",
+        "status",
+    } <= set(models)
+    scores = ["train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc"]
+    assert {"model_id", "epoch", *scores, *(f"test_acc_class_{c}" for c in range(10))} <= set(metrics)
+    assert len(metrics) == 10 * 3
+    assert hyp_zoo.weights().shape == (10, 3, 2464)
+    assert hyp_zoo.weights().dtype == np.float32
+    assert metrics[["train_acc", "val_acc", "test_acc"]].stack().between(0, 1).all()
+    assert set(models["status"]) <= {"ok", "diverged"}
+    assert hyp_zoo.verify() == []
+
+
+def test_epoch_0_is_the_untrained_model(hyp_zoo):
+    row = hyp_zoo.models.iloc[4]
+    arch = architecture(configure(Path("unused"), "zoo=digits_hyp10f"))
+    expected = arch.weights(initial_module(arch, int(row["seed"]), row["init"], row["activation"], row["dropout"]))
+    assert np.array_equal(hyp_zoo.weights(models=[4], epochs=[0])[0, 0], expected.numpy())
+
+
+def test_stored_metrics_are_those_of_the_stored_module(hyp_zoo):
+    """A module from the store, evaluated by hand on images loaded by hand, scores what metrics.parquet says."""
+    from zoo.images import load_images
+
+    config = configure(Path("unused"), "zoo=digits_hyp10f")
+    data = load_images(config.dataset, "plain", 28, Path("unused"), [])
+    for model in (0, 7):
+        module = hyp_zoo.module(model, 2)
+        with torch.no_grad():
+            right = module(data.normalise(data.test.pixels)).argmax(1) == data.test.labels
+        row = hyp_zoo.metrics.query("model_id == @model and epoch == 2").iloc[0]
+        assert row["test_acc"] == right.double().mean().item()
+        assert row["test_acc_class_3"] == right[data.test.labels == 3].double().mean().item()
+
+
+def test_the_torch_dataset_gives_weights_and_properties(hyp_zoo):
+    dataset = hyp_zoo.dataset("train", [1, 2], properties=["test_acc", "ggap", "epoch", "lr", "activation"])
+    weights, properties = dataset[3]
+    assert weights.shape == (2464,)
+    assert set(properties) == {"test_acc", "ggap", "epoch", "lr", "activation"}
+
+
+@pytest.mark.parametrize("engine", ["torch", "loop"])
+def test_any_block_size_gives_the_same_models(tmp_path, engine):
+    """Promise 4 at the level of the store; every factor differs within a block."""
+    zoos = [
+        train(
+            tmp_path / str(size),
+            "zoo=digits_hyp10f",
+            f"engine={engine}",
+            f"zoo.block_size={size}",
+            f"engine.threads={threads}",
+        )
+        for size, threads in ((100, 2), (1, 1), (4, 2))
+    ]
+    for zoo in zoos[1:]:
+        assert np.array_equal(zoo.weights(), zoos[0].weights(), equal_nan=True)
+        pd.testing.assert_frame_equal(zoo.metrics, zoos[0].metrics)
+        pd.testing.assert_frame_equal(zoo.models, zoos[0].models)
+
+
+def test_training_again_changes_nothing_and_growing_keeps_what_is_there(tmp_path):
+    zoo = train(tmp_path, "zoo.models=4", "zoo.block_size=2")
+    before = hashes(zoo.path)
+    train(tmp_path, "zoo.models=4", "zoo.block_size=2")
+    assert hashes(zoo.path) == before
+    grown = train(tmp_path, "zoo.models=6", "zoo.epochs=3", "zoo.block_size=2")
+    at_once = train(tmp_path / "at_once", "zoo.models=6", "zoo.epochs=3", "zoo.block_size=2")
+    after = hashes(grown.path)
+    assert all(after[name] == digest for name, digest in before.items() if "epoch-" in name)
+    assert after == hashes(at_once.path)
+
+
+def test_another_zoo_of_the_same_name_is_refused_and_not_harmed(tmp_path):
+    zoo = train(tmp_path)
+    before = hashes(zoo.path)
+    for other in ("dataset.train_size=50", "zoo.grid.lr=[1e-2]", "zoo.batch_size=20", "seed=1", "engine=loop"):
+        with pytest.raises(UserError, match=r"zoo\.name"):
+            train(tmp_path, other)
+    assert hashes(zoo.path) == before
+
+
+def test_train_eval_scores_the_training_images(tmp_path):
+    zoo = train(tmp_path, "metrics.train_eval=true", "zoo.epochs=3", "dataset.train_size=200")
+    metrics = zoo.metrics
+    start, later = metrics[metrics["epoch"] == 0], metrics[metrics["epoch"] == 3]
+    assert np.array_equal(start["train_acc"], start["train_eval_acc"])
+    assert (later["train_eval_loss"] < later["train_loss"]).all(), "weights get better during an epoch"
+
+
+def test_diverged_models_are_kept_and_flagged(tmp_path):
+    zoo = train(
+        tmp_path, "zoo.grid.optimizer=[sgd]", "zoo.grid.lr=[1e-2,1e18]", "zoo.grid.activation=[relu]", "zoo.models=4"
+    )  # fmt: skip
+    models = zoo.models.set_index("lr")
+    assert (models.loc[1e-2, "status"] == "ok").all()
+    assert (models.loc[1e18, "status"] == "diverged").all()
+    assert (models.loc[1e18, "diverged_epoch"] == 1).all()
+    assert len(zoo.weights()) == 4
+
+
+def test_resnet_zoo_on_generated_cifar_files(tmp_path):
+    """Two ResNet-18s for a few steps: the whole path with BatchNorm buffers, augmentation, OneCycle and a resume."""
+    (tmp_path / "data").mkdir()
+    write_cifar10(tmp_path / "data", n_train=20, n_test=8)
+    small = [
+        "zoo=cifar10_resnet18_seed", "zoo.models=2", "zoo.batch_size=8", "dataset.train_size=null",
+        f"paths.data={tmp_path / 'data'}", "dataset.files.archive.md5=null", "dataset.protocols.augmented.train=16",
+        "dataset.protocols.augmented.val=4", "dataset.protocols.augmented.test=8",
+        "dataset.protocols.plain.train=16", "dataset.protocols.plain.val=4", "dataset.protocols.plain.test=8",
+    ]  # fmt: skip
+    zoo = train(tmp_path, *small)
+    assert zoo.weights(epochs=[2]).shape == (2, 1, 11_173_962)
+    assert zoo.buffers(epochs=[2]).shape == (2, 1, 9620)
+    module = zoo.module(1, 2)
+    assert module.bn1.num_batches_tracked == 4
+    assert not np.array_equal(zoo.weights(epochs=[0]), zoo.weights(epochs=[2]))
+    with pytest.raises(UserError, match="epochs"):
+        train(tmp_path, *small, "zoo.epochs=3")  # OneCycle spans the epochs: a longer training is another one
+
+
+def test_wandb_offline_run_reads_back(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    zoo = train(tmp_path, "logger=wandb_offline")
+    (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    logged = read_run(log)
+    assert (logged["name"], logged["group"]) == ("digits_seed", "digits")
+    assert logged["config"]["zoo"]["grid"]["lr"] == [1e-3]
+    assert logged["config"]["dataset"]["train_size"] == 60
+    curve = {row["epoch"]: row for row in logged["history"] if "zoo/val_acc/mean" in row}
+    for epoch, rows in zoo.metrics.groupby("epoch"):
+        assert curve[epoch]["zoo/val_acc/mean"] == pytest.approx(rows["val_acc"].mean())
+        assert curve[epoch]["zoo/test_acc/q50"] == pytest.approx(rows["test_acc"].median())
+        assert curve[epoch]["zoo/test_acc/histogram"]["_type"] == "histogram"
+        assert sum(curve[epoch]["zoo/test_acc/histogram"]["values"]) == 6
+    (table,) = (row["models"] for row in logged["history"] if "models" in row)
+    assert (table["_type"], table["nrows"]) == ("table-file", 6)
+
+
+def test_csv_curves(tmp_path):
+    zoo = train(tmp_path, "logger=csv")
+    (file,) = tmp_path.glob("logs/digits_seed/*/metrics.csv")
+    curves = pd.read_csv(file).dropna(subset=["zoo/test_acc/mean"])
+    expected = zoo.metrics.groupby("epoch")["test_acc"].mean()
+    assert np.allclose(curves.set_index("epoch")["zoo/test_acc/mean"], expected)
+
+
+def test_plan_prints_the_spec_and_writes_nothing(tmp_path, capsys):
+    plan_zoo(configure(tmp_path, "zoo=svhn_hyp10f", "zoo.models=null", "zoo.epochs=50", "dataset.train_size=null"))
+    printed = capsys.readouterr().out
+    assert "4320" in printed
+    assert "220320" in printed  # states
+    assert "2464" in printed
+    assert "1,296,000,000 steps" in printed
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,333 @@
+"""The configuration as typed objects, and everything that can be wrong with it, said at once.
+
+Values live in `conf/*.yaml`; types, limits and meanings in the dataclasses beside the code they configure. `read_config`
+turns what Hydra composed into those dataclasses; `command_line_problems` looks at the words of the command line before
+Hydra acts on them, because Hydra stops at the first mistake.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from zoo.architecture import ArchConfig, Architecture
+from zoo.engines import ENGINES, EngineConfig, choose
+from zoo.errors import UserError
+from zoo.images import DatasetConfig, plan_shape, protocol_problems
+from zoo.spec import ZooConfig, spec_size
+
+MOST_NAMES = 15  # that an error lists
+
+
+@dataclass
+class TaskConfig:
+    """`task=`: what to do."""
+
+    name: str
+    run: str  # dotted path of the function that does it; called with the whole configuration
+    help: str
+
+
+@dataclass
+class TrainerConfig:
+    """`trainer=`: the hardware."""
+
+    accelerator: str = dataclasses.field(metadata={"choices": ("cpu", "gpu")})
+
+
+@dataclass
+class LoggerConfig:
+    """`logger=`: where curves go besides the zoo itself."""
+
+    name: str = dataclasses.field(metadata={"choices": ("csv", "wandb", "wandb_offline", "none")})
+    project: str  # of W&B
+    entity: str | None  # of W&B: your team; null: your default
+
+
+@dataclass
+class MetricsConfig:
+    """`metrics.…`: what is measured at every epoch beyond loss and accuracy on train (running), val and test."""
+
+    train_eval: bool  # also loss and accuracy of the whole training set in evaluation mode (one more pass an epoch)
+
+
+@dataclass
+class PathsConfig:
+    """`paths.…`: folders; relative ones are taken from where the command is started."""
+
+    root: str  # everything a run writes
+    data: str  # image files, downloaded once
+    system_data: list[str]  # folders that are looked into before anything is downloaded
+
+
+@dataclass
+class Config:
+    """Everything `run.py` composes."""
+
+    task: TaskConfig
+    dataset: DatasetConfig
+    arch: ArchConfig
+    zoo: ZooConfig
+    engine: EngineConfig
+    trainer: TrainerConfig
+    logger: LoggerConfig
+    metrics: MetricsConfig
+    paths: PathsConfig
+    seed: int = dataclasses.field(metadata={"min": 0})
+
+
+# --------------------------------------------------------------------------------------------- composed -> typed
+
+
+def read_config(composed: DictConfig) -> Config:
+    """The typed configuration.
+
+    Raises:
+        UserError: with one line a mistake: unknown keys, wrong types, forbidden values, impossible combinations.
+    """
+    problems: list[str] = []
+    try:
+        plain = OmegaConf.to_container(composed, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key}: cannot be resolved ({error.msg})") from error
+    config = _typed(plain, Config, {}, "", problems)
+    problems = problems or combination_problems(config)
+    if problems:
+        raise UserError(mistakes(problems))
+    return config
+
+
+def mistakes(problems: list[str]) -> str:
+    """Several mistakes as one message."""
+    if len(problems) == 1:
+        return f"{problems[0]}\nNothing was started."
+    return "\n".join(
+        [f"{len(problems)} mistakes in the configuration; nothing was started:", *(f"- {p}" for p in problems)]
+    )
+
+
+def _typed(value: Any, kind: Any, limits: typing.Mapping[str, Any], key: str, problems: list[str]) -> Any:
+    """`value` as an object of type `kind`; what is wrong with it is appended to `problems`."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):  # only ever X | None
+        return None if value is None else _typed(value, arguments[0], limits, key, problems)
+    if dataclasses.is_dataclass(kind):
+        return _typed_fields(value, kind, key, problems)
+    if origin is dict and isinstance(value, dict):
+        return {name: _typed(entry, arguments[1], limits, f"{key}.{name}", problems) for name, entry in value.items()}
+    if origin is list and isinstance(value, list):
+        return [_typed(entry, arguments[0], limits, key, problems) for entry in value]
+    if kind is float and type(value) is int:
+        value = float(value)
+    name = {
+        int: "a whole number",
+        float: "a number",
+        str: "a word",
+        bool: "true or false",
+        list: "a list",
+        dict: "keys",
+    }
+    if origin in (list, dict) or type(value) is not kind:
+        problems.append(f"{key}: got {value!r}, which is not {name[origin or kind]}")
+        return value
+    _check_limits(value, limits, key, problems)
+    return value
+
+
+def _typed_fields(value: Any, kind: Any, key: str, problems: list[str]) -> Any:
+    if not isinstance(value, dict):
+        problems.append(f"{key}: got {value!r}, but it has keys: {', '.join(f.name for f in dataclasses.fields(kind))}")
+        return value
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    prefix = f"{key}." if key else ""
+    problems += [f"{prefix}{name}: unknown key{_nearest(str(name), fields)}" for name in value if name not in fields]
+    members = {}
+    for name, field in fields.items():
+        if name in value:
+            members[name] = _typed(value[name], hints[name], field.metadata, f"{prefix}{name}", problems)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            problems.append(f"{prefix}{name}: is missing")
+    return kind(**members) if len(problems) == 0 else members
+
+
+def _check_limits(value: Any, limits: typing.Mapping[str, Any], key: str, problems: list[str]) -> None:
+    if "choices" in limits and value not in limits["choices"]:
+        problems.append(f"{key}: got {value!r}{_nearest(str(value), limits['choices'])}")
+    tests = {
+        "min": (lambda v, limit: v >= limit, "at least"),
+        "max": (lambda v, limit: v <= limit, "at most"),
+        "above": (lambda v, limit: v > limit, "above"),
+        "below": (lambda v, limit: v < limit, "below"),
+    }
+    for name, (test, _) in tests.items():
+        if name in limits and not test(value, limits[name]):
+            bounds = [f"{tests[n][1]} {limits[n]}" for n in tests if n in limits]
+            problems.append(f"{key}: got {value!r}, but it must be {' and '.join(bounds)}")
+            return
+
+
+def _nearest(got: str, allowed: typing.Iterable[str]) -> str:
+    """What is allowed, and the nearest valid name for a typo, as the end of a sentence."""
+    names = [str(name) for name in allowed]
+    near = difflib.get_close_matches(got, names, 1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    if len(names) > MOST_NAMES:
+        return meant or f"; allowed are {len(names)} names, which python run.py --help lists"
+    return f"{meant} Allowed: {', '.join(names)}" if meant else f"; allowed: {', '.join(names)}"
+
+
+# --------------------------------------------------------------------------------------------- combinations
+
+
+def combination_problems(config: Config) -> list[str]:
+    """What each value allows but all together forbid; a sentence each. Reads no data and starts nothing."""
+    zoo, grid, arch, dataset = config.zoo, config.zoo.grid, config.arch, config.dataset
+    problems = protocol_problems(dataset, arch.protocol, arch.image_size)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", zoo.name):
+        problems.append(f"zoo.name: got {zoo.name!r}, but it is a folder's name: letters, digits, '.', '_' and '-'")
+    for factor in dataclasses.fields(grid):
+        values = getattr(grid, factor.name)
+        if not values or len(set(values)) < len(values):
+            problems.append(f"zoo.grid.{factor.name}: got {values}, but it needs at least one value, and none twice")
+    if zoo.models is not None and zoo.models > spec_size(zoo):
+        problems.append(
+            f"zoo.models: got {zoo.models}, but the spec has {spec_size(zoo)} models; null takes all of them"
+        )
+    if zoo.schedule == "onecycle" and set(grid.optimizer) - {"sgd"}:
+        problems.append(
+            f"zoo.schedule=onecycle cycles SGD's momentum: zoo.grid.optimizer must be [sgd], got {grid.optimizer}"
+        )
+    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        problems.append("trainer=gpu: PyTorch finds no CUDA device on this machine; use trainer=cpu")
+    if arch.classes is not None and arch.classes != dataset.classes:
+        problems.append(
+            f"arch.classes: arch={arch.name} has a head of {arch.classes} classes, but dataset={dataset.name} has "
+            f"{dataset.classes}; use arch=resnet18, or an architecture of your own with {dataset.classes} outputs"
+        )
+    if problems:
+        return problems
+    try:
+        built = Architecture.from_config(arch, plan_shape(dataset, arch.protocol, arch.image_size), dataset.classes)
+    except UserError as error:
+        return [str(error)]
+    if not built.takes_dropout and grid.dropout != [0.0]:
+        problems.append(
+            f"zoo.grid.dropout: arch={arch.name} has no dropout layer, so it must be [0.0], got {grid.dropout}"
+        )
+    if not built.takes_activation and grid.activation != ["relu"]:
+        problems.append(
+            f"zoo.grid.activation: arch={arch.name} takes no activation: it must be [relu], got {grid.activation}"
+        )
+    refusal = ENGINES[choose(config.engine.name, built)].refusal(built)
+    return problems + ([refusal] if refusal else [])
+
+
+# --------------------------------------------------------------------------------------------- the command line
+
+
+def command_line_problems(overrides: list[str], config_dir: Path) -> list[str]:
+    """All that is wrong with the overrides of a command line, a sentence each; Hydra itself would stop at the first.
+
+    Args:
+        overrides: e.g. ["zoo=mnist_seed", "zoo.models=64"].
+        config_dir: the folder that holds config.yaml.
+    """
+    problems: list[str] = []
+    parsed = []
+    for text in overrides:
+        try:
+            parsed.append(OverridesParser.create().parse_override(text))
+        except HydraException as error:
+            problems.append(f"{text!r} cannot be read as key=value ({str(error).splitlines()[0]})")
+    with initialize_config_dir(str(config_dir), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        groups = _groups(loader)
+        good_groups, values = [], []
+        for override in parsed:
+            key = override.key_or_group
+            if key.startswith("hydra"):
+                continue
+            if key not in groups:
+                values.append(override)
+                continue
+            options = loader.get_group_options(key)
+            wrong = [option for option in _choices(override) if option not in options and option != "null"]
+            problems += [f"{key}: got {option!r}{_nearest(option, options)}" for option in wrong]
+            if not wrong:
+                good_groups.append(_first(override))
+        try:
+            base = compose("config", good_groups)
+        except HydraException as error:
+            return [*problems, str(error)]
+        good_values = []
+        for override in values:
+            unknown = None if override.is_add() else _unknown_key(base, override.key_or_group, groups)
+            if unknown:
+                problems.append(unknown)
+            else:
+                good_values.append(_first(override))
+        try:
+            config = compose("config", good_groups + good_values)
+            read_config(config)
+        except HydraException as error:
+            problems.append(str(error))
+        except UserError as error:
+            problems += [
+                line.removeprefix("- ") for line in str(error).splitlines() if "othing was started" not in line
+            ]
+    return problems
+
+
+def _groups(loader: Any, parent: str = "") -> set[str]:
+    """All config groups, e.g. dataset and zoo/kind."""
+    found = set()
+    for name in loader.list_groups(parent):
+        group = f"{parent}/{name}" if parent else name
+        found |= {group, *_groups(loader, group)}
+    return found
+
+
+def _choices(override: Override) -> list[str]:
+    """The values of an override: one, or several in a sweep (zoo=a,b)."""
+    if override.is_sweep_override():
+        return [str(choice) for choice in override.sweep_string_iterator()]
+    return [str(override.get_value_element_as_str())]
+
+
+def _first(override: Override) -> str:
+    """An override as text; of a sweep, its first value."""
+    if not override.is_sweep_override():
+        return override.input_line or ""
+    return f"{override.get_key_element()}={_choices(override)[0]}"
+
+
+def _unknown_key(config: DictConfig, key: str, groups: set[str]) -> str | None:
+    node: Any = config
+    walked = ""
+    for part in key.split("."):
+        if not isinstance(node, DictConfig) or part not in node:
+            known = list(node) if isinstance(node, DictConfig) else []
+            if not walked:
+                known = [*known, *(group for group in groups if not group.startswith("hydra"))]
+            known = [f"{walked}{name}" for name in known if name != "hydra"]
+            return f"{key}: unknown key{_nearest(f'{walked}{part}', sorted(set(known)))}"
+        node, walked = node[part], f"{walked}{part}."
+    return None

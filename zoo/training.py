@@ -1,0 +1,504 @@
+"""`task=zoo` and `task=plan`: from a configuration to a finished zoo.
+
+Read top-down: `train_zoo` makes or continues the store, and for each block of models lets Lightning drive an engine
+through the epochs that are still missing; every epoch is committed to the store before the next begins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import shlex
+import time
+import warnings
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from torch.utils.data import DataLoader
+
+from zoo import Zoo, engines
+from zoo.architecture import Architecture
+from zoo.config import Config
+from zoo.engines import Engine, Population, Protocol, Scores
+from zoo.engines.engine import available_cores
+from zoo.images import AugmentConfig, ImageData, Images, load_images, plan_shape
+from zoo.spec import model_table, spec_size
+from zoo.store import Block
+
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its remarks are about things that we do ourselves
+console = Console()
+
+CHUNKS = 50  # pieces an epoch is trained in, so that progress shows and an interrupt is heard
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def train_zoo(config: Config) -> None:
+    """Train the zoo of `config` to its end, whatever of it is there already, and print a summary.
+
+    Raises:
+        UserError: if the image data cannot be had, or the store holds another zoo under this name.
+    """
+    arch, models, protocol = architecture(config), model_table(config.zoo), training_protocol(config)
+    path = Path(config.paths.root) / "zoos" / config.zoo.name
+    config.engine.name = _settle_engine(config, arch, path)
+    data = load_images(
+        config.dataset,
+        config.arch.protocol,
+        config.arch.image_size,
+        Path(config.paths.data),
+        [Path(folder) for folder in config.paths.system_data],
+    )
+    device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
+    data = data.to(device)
+    zoo = Zoo.create(path, describe(config, arch, data), models)
+    loggers: list[Logger] | None = None
+    with PopulationProgress(models, config.zoo.epochs) as progress:
+        for block in zoo.blocks(config.zoo.block_size):
+            with block:  # checks what the block has: damaged files cost it all its epochs
+                progress.skip(block)
+                if block.pending:
+                    loggers = make_loggers(config, zoo) if loggers is None else loggers
+                    train_block(config, arch, models, protocol, data, device, block, loggers, progress)
+    zoo.finalise()
+    zoo = Zoo.open(path)
+    log_population(zoo, loggers or [])
+    print_summary(zoo)
+
+
+def train_block(
+    config: Config,
+    arch: Architecture,
+    models: pd.DataFrame,
+    protocol: Protocol,
+    data: ImageData,
+    device: torch.device,
+    block: Block,
+    loggers: list[Logger],
+    progress: PopulationProgress,
+) -> None:
+    """Train the missing epochs of one block of models, from its last committed state on."""
+    rows = models.iloc[block.first : block.last + 1]
+    engine = engines.make(config.engine, arch, rows, data, protocol, device)
+    module = PopulationModule(engine, block, config.metrics.train_eval, loggers, progress)
+    try:
+        module.begin()
+        if block.pending:
+            with warnings.catch_warnings():
+                # The engine is the optimiser and its own data loader: Lightning's advice on both does not apply.
+                warnings.filterwarnings("ignore", module="pytorch_lightning")
+                trainer = pl.Trainer(
+                    accelerator=config.trainer.accelerator,
+                    devices=1,
+                    max_epochs=len(block.pending),
+                    logger=False,
+                    enable_checkpointing=False,  # the store is the checkpoint, and an exact one
+                    enable_progress_bar=False,
+                    enable_model_summary=False,
+                )
+                try:
+                    trainer.fit(module)
+                except SystemExit as stop:  # Lightning's answer to Ctrl-C
+                    raise KeyboardInterrupt from stop
+    finally:
+        engine.close()
+
+
+class PopulationModule(pl.LightningModule):
+    """A block of models as one Lightning module: a training step is a piece of an epoch, done by the engine.
+
+    Args:
+        engine: what trains the block.
+        block: where its states are committed.
+        train_eval: also evaluate the training images in evaluation mode, every epoch.
+        loggers: where the block's curves go.
+        progress: what is told about every step.
+    """
+
+    def __init__(
+        self, engine: Engine, block: Block, train_eval: bool, loggers: list[Logger], progress: PopulationProgress
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.engine, self.block, self.train_eval = engine, block, train_eval
+        self.curves, self.progress = loggers, progress
+        self.epoch = 0
+
+    def begin(self) -> None:
+        """Load the block's last state, or draw the initial one and commit it as epoch 0."""
+        if self.block.epochs:
+            self.epoch = self.block.epochs[-1]
+            self.engine.load(_stored_population(self.block, self.epoch))
+        else:
+            self.engine.load(engines.initial_population(self.engine.arch, self.engine.models))
+            self.commit(self.engine.evaluate(self.engine.data.train))
+
+    def configure_optimizers(self) -> None:
+        """None: every model has its own inside the engine."""
+
+    def train_dataloader(self) -> DataLoader:
+        """The steps of an epoch as ranges (first, last)."""
+        steps = self.engine.steps_per_epoch
+        size = math.ceil(steps / CHUNKS)
+        return DataLoader([(i, min(i + size, steps)) for i in range(0, steps, size)], batch_size=None)  # type: ignore[arg-type]
+
+    def on_train_epoch_start(self) -> None:
+        """Let the engine prepare the next epoch."""
+        self.epoch += 1
+        self.engine.start_epoch(self.epoch)
+
+    def training_step(self, steps: tuple[int, int]) -> None:
+        """Train every model for a range of steps."""
+        self.engine.train(*steps)
+        self.progress.advance(self.block, (steps[1] - steps[0]) / self.engine.steps_per_epoch)
+
+    def on_train_epoch_end(self) -> None:
+        """Evaluate, and commit the epoch to the store."""
+        self.commit(self.engine.finish_epoch())
+
+    def commit(self, running: Scores) -> None:
+        """Store the engine's models as the state of the current epoch, with their scores.
+
+        `running` are the training scores: running averages in train mode, as published (in epoch 0, evaluation mode).
+        """
+        data, population = self.engine.data, self.engine.population()
+        val, test = self.engine.evaluate(data.val), self.engine.evaluate(data.test)
+        metrics = {
+            "train_loss": running.loss,
+            "train_acc": running.accuracy,
+            "val_loss": val.loss,
+            "val_acc": val.accuracy,
+            "test_loss": test.loss,
+            "test_acc": test.accuracy,
+        }
+        if self.train_eval:
+            train = running if self.epoch == 0 else self.engine.evaluate(data.train)
+            metrics |= {"train_eval_loss": train.loss, "train_eval_acc": train.accuracy}
+        metrics |= {f"test_acc_class_{c}": test.class_accuracy[:, c] for c in range(data.classes)}
+        state = {"weights": population.weights}
+        if population.buffers.shape[1]:
+            state["buffers"] = population.buffers
+        optimizer = {"first_moment": population.first_moment, "step": population.step}
+        if (self.engine.models["optimizer"] == "adam").any():
+            optimizer["second_moment"] = population.second_moment
+        self.block.commit(self.epoch, state, metrics, optimizer)
+        row = {f"block/{k}": v for k, v in curve_point(pd.DataFrame(metrics)).items()}
+        row |= {"block/first_model": self.block.first, "block/epoch": self.epoch}
+        for logger in self.curves:
+            logger.log_metrics(row, step=self.progress.states)
+        self.progress.committed(self.block, float(np.mean(val.accuracy if len(data.val) else test.accuracy)))
+
+
+def _stored_population(block: Block, epoch: int) -> Population:
+    """A committed state with its optimiser state, to train on from."""
+    state, optimizer = block.load(epoch), block.load_optimizer()
+    weights = state["weights"]
+    return Population(
+        weights,
+        state.get("buffers", np.zeros((len(weights), 0), np.float32)),
+        optimizer["first_moment"],
+        optimizer.get("second_moment", np.zeros_like(weights)),
+        optimizer["step"],
+    )
+
+
+# ------------------------------------------------------------------------------------------ what identifies a zoo
+
+
+def architecture(config: Config) -> Architecture:
+    """The architecture for the images that the dataset's protocol yields."""
+    shape = plan_shape(config.dataset, config.arch.protocol, config.arch.image_size)
+    return Architecture.from_config(config.arch, shape, config.dataset.classes)
+
+
+def training_protocol(config: Config) -> Protocol:
+    """How every model is trained."""
+    return Protocol(config.zoo.batch_size, config.zoo.epochs, config.zoo.schedule)
+
+
+def describe(config: Config, arch: Architecture, data: ImageData) -> dict[str, Any]:
+    """What zoo.json records: all that a model depends on, and nothing of where and when it was trained."""
+    zoo, rules = config.zoo, config.dataset.protocols[config.arch.protocol]
+    metrics = ["train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc"]
+    metrics += ["train_eval_loss", "train_eval_acc"] if config.metrics.train_eval else []
+    protocol: dict[str, Any] = {"batch_size": zoo.batch_size, "schedule": zoo.schedule, "loss": "cross_entropy"}
+    if zoo.schedule == "onecycle":
+        protocol["epochs"] = zoo.epochs  # the cycle spans them: a longer training is another one
+    engine: dict[str, Any] = {"name": config.engine.name, "device": data.train.pixels.device.type}
+    if config.engine.name == "torch":
+        engine["lanes"] = config.engine.lanes
+    return {
+        "name": zoo.name,
+        "published": zoo.published,
+        "spec": {"kind": zoo.kind, "grid": asdict(zoo.grid), "seeds": asdict(zoo.seeds), "split_seed": zoo.split_seed},
+        "protocol": protocol,
+        "arch": arch.to_dict(),
+        "dataset": {
+            "name": config.dataset.name,
+            "title": config.dataset.title,
+            "fingerprint": data.fingerprint,
+            "protocol": config.arch.protocol,
+            "train_size": config.dataset.train_size,
+            "split_seed": config.dataset.split_seed,
+            "sizes": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
+            "transform": {k: v for k, v in asdict(rules).items() if k not in ("train", "val", "test")},
+        },
+        "engine": engine,
+        "epochs": zoo.epochs,
+        "metrics": metrics + [f"test_acc_class_{c}" for c in range(data.classes)],
+        "versions": {name: version(name) for name in ("hyperzoo", "torch", "numpy", "pytorch-lightning")},
+        "command": _command(),
+    }
+
+
+def _command() -> str:
+    """The command that regenerates the zoo, without what concerns this machine only."""
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    local = ("paths.", "logger", "trainer", "engine.threads", "task")
+    kept = [shlex.quote(override) for override in overrides if not override.startswith(local)]
+    return " ".join(["python run.py", *kept])
+
+
+def _settle_engine(config: Config, arch: Architecture, path: Path) -> str:
+    """The engine to use: with `auto`, the one the zoo was begun with, so that no model changes engines half-way."""
+    if config.engine.name == "auto" and (path / "zoo.json").exists():
+        return Zoo.open(path).description["engine"]["name"]
+    return engines.choose(config.engine.name, arch)
+
+
+# ------------------------------------------------------------------------------------------ curves and progress
+
+
+def make_loggers(config: Config, zoo: Zoo) -> list[Logger]:
+    """The loggers of `logger=`. One W&B run a zoo, which a later call of the same zoo continues."""
+    root = Path(config.paths.root)
+    match config.logger.name:
+        case "none":
+            return []
+        case "csv":
+            return [CSVLogger(root / "logs", name=zoo.name)]
+    import wandb
+
+    identity = hashlib.sha256(f"{zoo.path.resolve()} {zoo.description['dataset']['fingerprint']}".encode())
+    run = wandb.init(
+        project=config.logger.project,
+        entity=config.logger.entity,
+        name=zoo.name,
+        group=config.dataset.name,
+        job_type="zoo",
+        id=identity.hexdigest()[:16],
+        resume="allow",
+        mode="offline" if config.logger.name == "wandb_offline" else "online",
+        dir=root,
+        config=asdict(config),
+    )
+    run.define_metric("zoo/*", step_metric="epoch")
+    return [WandbLogger(experiment=run)]
+
+
+def curve_point(metrics: pd.DataFrame) -> dict[str, float]:
+    """Mean, standard deviation and quantiles over models of loss and accuracy of one epoch.
+
+    Models with a non-finite loss do not count for the loss.
+    """
+    point: dict[str, float] = {}
+    for name in ("train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc"):
+        values = metrics[name].to_numpy()
+        values = values[np.isfinite(values)]
+        if len(values):
+            point |= {f"{name}/mean": float(values.mean()), f"{name}/std": float(values.std())}
+            point |= {f"{name}/q{round(100 * q):02d}": float(np.quantile(values, q)) for q in QUANTILES}
+    return point
+
+
+def log_population(zoo: Zoo, loggers: list[Logger]) -> None:
+    """The curves of the whole zoo, an accuracy histogram an epoch, and a table with one row a model."""
+    metrics = zoo.metrics
+    for epoch, rows in metrics.groupby("epoch"):
+        point: dict[str, Any] = {f"zoo/{k}": v for k, v in curve_point(rows).items()} | {"epoch": int(str(epoch))}
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                import wandb
+
+                counts = np.histogram(rows["test_acc"].dropna(), bins=np.linspace(0, 1, 51))
+                logger.experiment.log(point | {"zoo/test_acc/histogram": wandb.Histogram(np_histogram=counts)})
+            else:
+                logger.log_metrics(point, step=int(str(epoch)))
+    last = metrics[metrics["epoch"] == zoo.epochs[-1]].drop(columns=["epoch"])
+    table = zoo.models.merge(last, on="model_id")
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            # W&B cuts tables at 10,000 rows without a word; no published zoo comes near, but a user's may.
+            logger.experiment.log(
+                {"models": wandb.Table(dataframe=table.head(10_000).astype({"diverged_epoch": float}))}
+            )
+            wandb.finish()
+        else:
+            logger.finalize("success")
+
+
+class PopulationProgress:
+    """Models × epochs done, rate, time left and mean accuracy: a bar on a terminal, else a line now and then.
+
+    Args:
+        models: the zoo's models.
+        epochs: the last epoch.
+    """
+
+    SECONDS_A_LINE = 20.0
+
+    def __init__(self, models: pd.DataFrame, epochs: int) -> None:
+        self.total = len(models) * epochs
+        self.done = self.skipped = 0.0  # model-epochs
+        self.states = 0  # committed in this run: the step of the block curves
+        self.began = self.last_line = time.monotonic()
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total} models × epochs"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[accuracy]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.bar.add_task("training", total=self.total, rate="", accuracy="")
+
+    def __enter__(self) -> PopulationProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def skip(self, block: Block) -> None:
+        """Count what a block has already."""
+        stored = len(block.models) * max(0, len(block.epochs) - 1)
+        self.done += stored
+        self.skipped += stored
+        self.bar.update(self.task, completed=self.done)
+
+    def advance(self, block: Block, epochs: float) -> None:
+        """Count a piece of an epoch of a block."""
+        self.done += len(block.models) * epochs
+        self.bar.update(self.task, completed=self.done, rate=f"{self._rate():.1f}/s")
+
+    def committed(self, block: Block, accuracy: float) -> None:
+        """Tell that an epoch of a block is stored; `accuracy` is the mean over its models, on validation images."""
+        self.states += 1
+        self.bar.update(self.task, accuracy=f"mean accuracy {100 * accuracy:.1f} %")
+        if not console.is_terminal and time.monotonic() - self.last_line > self.SECONDS_A_LINE:
+            self.last_line = time.monotonic()
+            left = (self.total - self.done) / self._rate() if self._rate() > 0 else math.inf
+            console.print(
+                f"{self.done:.0f}/{self.total} models × epochs, {self._rate():.1f}/s, {_duration(left)} left, "
+                f"mean accuracy of models {block.first}-{block.last}: {100 * accuracy:.1f} %",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def _rate(self) -> float:
+        return (self.done - self.skipped) / max(time.monotonic() - self.began, 1e-9)
+
+
+def _duration(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "unknown time"
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"
+
+
+# ------------------------------------------------------------------------------------------ summary and plan
+
+
+def print_summary(zoo: Zoo) -> None:
+    """A table of what the zoo holds."""
+    models, metrics = zoo.models, zoo.metrics
+    last = metrics[metrics["epoch"] == zoo.epochs[-1]]
+    diverged = int((models["status"] == "diverged").sum())
+    table = Table(title=f"Zoo {zoo.name}", show_header=False, title_justify="left")
+    splits = ", ".join(f"{(models['split'] == split).sum()} {split}" for split in ("train", "val", "test"))
+    table.add_row("models", f"{len(models)} ({splits}), {diverged} diverged")
+    table.add_row("states", f"{len(metrics)} (epochs 0 to {zoo.epochs[-1]}), {zoo.n_parameters} parameters each")
+    for name, title in (("train_acc", "train"), ("val_acc", "validation"), ("test_acc", "test")):
+        values = 100 * last[name].dropna()
+        if len(values):
+            spread = f"{values.mean():.1f} ± {values.std(ddof=0):.1f} % (lowest {values.min():.1f}, highest {values.max():.1f})"
+            table.add_row(f"{title} accuracy", f"{spread}, n = {len(values)}")
+    console.print(table, highlight=False)
+    console.print(f'Open it with: from zoo import Zoo; zoo = Zoo.open("{zoo.path}")', highlight=False, soft_wrap=True)
+
+
+def plan_zoo(config: Config) -> None:
+    """Print what `task=zoo` would do: models, states, bytes and estimated work. Reads no image data, writes nothing."""
+    arch, models, protocol = architecture(config), model_table(config.zoo), training_protocol(config)
+    train = config.dataset.protocols[config.arch.protocol].train
+    images = min(config.dataset.train_size or train, train)
+    steps = math.ceil(images / config.zoo.batch_size)
+    states = len(models) * (config.zoo.epochs + 1)
+    state_bytes = 4 * (arch.n_parameters + arch.n_buffers)
+    optimizer_bytes = 4 * arch.n_parameters * (2 if "adam" in config.zoo.grid.optimizer else 1)
+    seconds = len(models) * config.zoo.epochs * images * _seconds_an_image(config, arch, models, protocol)
+    table = Table(title=f"Zoo {config.zoo.name}", show_header=False, title_justify="left")
+    if config.zoo.published:
+        table.add_row("published as", config.zoo.published)
+    splits = ", ".join(f"{(models['split'] == split).sum()} {split}" for split in ("train", "val", "test"))
+    table.add_row("models", f"{len(models)} of {spec_size(config.zoo)} in the spec ({splits})")
+    for factor, values in asdict(config.zoo.grid).items():
+        table.add_row(f"  {factor}", ", ".join(map(str, values)))
+    table.add_row("states", f"{states} (epochs 0 to {config.zoo.epochs} of each model)")
+    table.add_row(
+        "parameters", f"{arch.n_parameters} a model, arch={arch.name}, images {'×'.join(map(str, arch.image))}"
+    )
+    table.add_row("on disk", f"about {_bytes(states * state_bytes + len(models) * optimizer_bytes)}")
+    table.add_row("work", f"{len(models) * config.zoo.epochs * steps:,} steps of batch {config.zoo.batch_size}")
+    table.add_row(
+        "time",
+        f"about {_duration(seconds)} here with engine={engines.choose(config.engine.name, arch)} (training only)",
+    )
+    console.print(table, highlight=False)
+
+
+def _seconds_an_image(config: Config, arch: Architecture, models: pd.DataFrame, protocol: Protocol) -> float:
+    """Seconds of training one model with one image on this machine, measured on random images for a moment."""
+    threads = config.engine.threads or available_cores()
+    rows = models.head(config.engine.lanes * threads if not arch.is_module else 1)
+    batch = min(protocol.batch_size, 10)
+    pixels = torch.randint(0, 256, (20 * batch, *arch.image), dtype=torch.uint8)
+    images = Images(pixels, torch.randint(0, arch.classes, (len(pixels),)))
+    half = torch.full((arch.image[0],), 0.5)
+    data = ImageData("random", arch.classes, arch.image, images, images, images, half, half, AugmentConfig(), "")
+    device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
+    engine = engines.make(config.engine, arch, rows, data, Protocol(batch, 1, protocol.schedule), device)
+    engine.load(engines.initial_population(arch, rows))
+    engine.start_epoch(1)
+    engine.train(0, 1)
+    began, steps = time.monotonic(), 1
+    while steps < engine.steps_per_epoch and time.monotonic() - began < 2:
+        engine.train(steps, steps + 1)
+        steps += 1
+    engine.population()  # waits for the device
+    elapsed = time.monotonic() - began
+    engine.close()
+    return elapsed / ((steps - 1) * batch * len(rows))
+
+
+def _bytes(n: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"
