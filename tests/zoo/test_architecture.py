@@ -140,7 +140,7 @@ def test_what_does_not_fit_is_refused(layers, words):
 
 @pytest.mark.parametrize("path", ["os.system", "nothing.here", "zoo.resnet.ResNet19", "plainname"])
 def test_only_module_classes_are_called(path):
-    with pytest.raises(UserError, match="arch.module"):
+    with pytest.raises(UserError, match=r"arch\.module"):
         Architecture("odd", (1, 8, 8), 10, module=path)
 
 

@@ -94,14 +94,14 @@ class EngineTester:
         assert (way(ours[-1][2], start) > 1e-2).all(), "nothing was learnt: the test compares nothing"
 
     @pytest.mark.parametrize("arch_name", ["cnn_s", "cnn_m"])
-    @pytest.mark.parametrize("train", [57, 31, 5])  # last batches of 7, 1 and 5 images
-    def test_a_model_does_not_depend_on_its_neighbours(self, arch_name, train):
+    @pytest.mark.parametrize(("train", "batch_size"), [(57, 10), (31, 10), (5, 10), (5, 1)])  # last batches: 7, 1, 5, 1
+    def test_a_model_does_not_depend_on_its_neighbours(self, arch_name, train, batch_size):
         arch = architecture(arch_name)
         data = image_data(arch.image, train=train)
         rows = model_rows(
             activation=["tanh", "gelu"], optimizer=["adam", "sgd"], dropout=[0.0, 0.5], lr=[1e-3, 1e-2, 3e-2]
         )
-        protocol = Protocol(10, 2, "constant")
+        protocol = Protocol(batch_size, 2, "constant")
         start = initial_population(arch, rows)
         company = run(self.make(arch, rows, data, protocol), start, 2)
         order = np.random.RandomState(0).permutation(len(rows))

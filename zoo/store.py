@@ -1,0 +1,976 @@
+"""The zoo store: a population of models in one folder, safe against a kill at any instant, read without pickle.
+
+`docs/FORMAT.md` specifies the files. Two rules carry everything: a file is written beside its name, flushed to the
+disk and renamed into place; and it counts only once a manifest lists its hash.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import io
+import json
+import logging
+import os
+import re
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from zoo.errors import UserError
+
+if TYPE_CHECKING:  # torch takes seconds to import and reading arrays and tables does not need it
+    from torch import Tensor, nn
+
+    from zoo.model_dataset import ModelDataset
+
+log = logging.getLogger(__name__)
+
+FORMAT = "hyperzoo"
+FORMAT_VERSION = 1
+FACTORS = ["seed", "init", "activation", "optimizer", "lr", "weight_decay", "dropout"]
+SPLITS = ["train", "val", "test"]
+SCORES = ["train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc"]
+WEIGHT_MAX_ABS = "weight_max_abs"  # the one metric the store computes itself: it tells a diverged model
+MAY_CHANGE = {"models", "epochs", "versions", "command"}  # everything else in zoo.json identifies the zoo
+ROOT_FILES = ["zoo.json", "models.parquet", "metrics.parquet", "README.md"]
+
+
+class Zoo:
+    """A zoo on disk. Open one with `Zoo.open`, make or continue one with `Zoo.create`.
+
+    Attributes:
+        path: the zoo's folder.
+        description: what zoo.json holds, as plain JSON values.
+        name: the zoo's name.
+        layout: the slots of a weight vector, in order: [{"name": "conv1.weight", "shape": [8, 1, 5, 5], "offset": 0}].
+        buffer_layout: the same for the buffer vector; empty for architectures without buffers.
+        n_parameters: length of a weight vector.
+        epochs: the epochs that every model of a finished zoo has: [0, 1, ..., last]; 0 is the state before training.
+    """
+
+    def __init__(self, path: Path, description: dict[str, Any]) -> None:
+        self.path = path
+        self.description = description
+        self.name: str = description["name"]
+        self.layout: list[dict[str, Any]] = description["layout"]
+        self.buffer_layout: list[dict[str, Any]] = description["buffer_layout"]
+        self.n_parameters = _width(self.layout)
+        self.n_buffers = _width(self.buffer_layout)
+        self.n_models: int = description["models"]
+        self.epochs = list(range(description["epochs"] + 1))
+        self.redo = f"run `{description.get('command', 'the command that made it')}` again"
+
+    # --------------------------------------------------------------------------------------- open, create, finalise
+
+    @classmethod
+    def open(cls, path: str | Path) -> Zoo:
+        """Open the zoo in the folder `path` for reading, finished or not.
+
+        Raises:
+            UserError: if there is none, it has another format version, or its zoo.json is damaged.
+        """
+        path = Path(path)
+        try:
+            text = (path / "zoo.json").read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(
+                f"there is no zoo in {path} (no zoo.json): check the path, or train it with `python run.py zoo=NAME`"
+            ) from None
+        try:
+            description = json.loads(text)
+            kind, version = description["format"], description["format_version"]
+            if kind == FORMAT and version == FORMAT_VERSION:
+                zoo = cls(path, description)
+        except (ValueError, LookupError, TypeError) as error:
+            raise UserError(
+                f"{path / 'zoo.json'} is damaged ({error}): restore it from a copy, or move {path} away and train again"
+            ) from error
+        if kind != FORMAT or version != FORMAT_VERSION:
+            raise UserError(
+                f"{path} has format {kind} {version}, but this version of hyperzoo reads {FORMAT} {FORMAT_VERSION}: "
+                f"install the version of hyperzoo that made it ({description.get('versions', 'not recorded')})"
+            )
+        listed = zoo._manifest()
+        if listed and listed.get("zoo.json") != _entry(text):
+            raise UserError(
+                f"{path / 'zoo.json'} or manifest.json was altered after the zoo was finished (the hashes differ): "
+                f"restore them from a copy, or move {path} away and train again"
+            )
+        return zoo
+
+    @classmethod
+    def create(cls, path: str | Path, description: dict[str, Any], models: pd.DataFrame) -> Zoo:
+        """Begin a zoo in the folder `path`, or go on with the one there; more models and more epochs may be asked of it.
+
+        Args:
+            path: the zoo's folder; made if needed.
+            description: everything of zoo.json but the format fields, models and layouts: `name`, `arch` (see
+                `Architecture.to_dict`), `epochs` (int, the last epoch), `metrics` (names of the metric columns, the six
+                losses and accuracies of train, val and test among them), `versions`, `command` and whatever else
+                identifies the zoo (spec, protocol, dataset, engine). JSON-able; `models`, `epochs`, `versions` and
+                `command` may change when a zoo is extended, the rest may not.
+            models: one row a model, columns model_id (0 .. n - 1 in order), seed, init, activation, optimizer, lr,
+                weight_decay, dropout, split ("train", "val" or "test") and any further ones.
+
+        Raises:
+            UserError: if the zoo there is another one, or fewer models or epochs are asked of an unfinished one.
+        """
+        path = Path(path)
+        _check_models(models)
+        description = _complete(description, len(models))
+        (path / "weights").mkdir(parents=True, exist_ok=True)
+        with _locked(path / ".lock"):
+            for name in [*ROOT_FILES, "manifest.json"]:
+                _remove(path / f"{name}.tmp")  # left behind by a kill
+            if not (path / "zoo.json").exists():
+                _write_zoo(path, description, models)
+            else:
+                zoo = cls.open(path)
+                zoo._check_identity(description)
+                grows, intact = zoo._must_grow(description), zoo._has_rows(models)
+                if grows or not intact:
+                    _remove(path / "manifest.json")  # from here on the zoo is unfinished
+                    _write_zoo(path, description if grows else zoo.description, models)
+            zoo = cls.open(path)
+            for block in zoo._blocks():
+                block._remove_if_empty()
+        return zoo
+
+    def finalise(self) -> None:
+        """Write models.parquet, metrics.parquet, README.md and, last, manifest.json. Nothing to do if all are intact.
+
+        Raises:
+            UserError: if some models still lack epochs.
+        """
+        with _locked(self.path / ".lock"):
+            zoo = Zoo.open(self.path)  # another process may have extended it since
+            if zoo.finished and not zoo._damaged_tables():
+                return
+            blocks = zoo._blocks()
+            pending = zoo.n_models - sum(len(block.models) for block in blocks if not block.pending)
+            if pending:
+                raise UserError(
+                    f"zoo {zoo.name!r} is not finished: {pending} of {zoo.n_models} models lack epochs; {zoo.redo}"
+                )
+            _remove(self.path / "manifest.json")
+            metrics = zoo._collect_metrics()
+            models = _with_status(zoo._read_models(), metrics, zoo.epochs[-1])
+            listed = {
+                "zoo.json": _entry((self.path / "zoo.json").read_bytes()),
+                "models.parquet": _write(self.path / "models.parquet", _parquet(models)),
+                "metrics.parquet": _write(self.path / "metrics.parquet", _parquet(metrics)),
+                "README.md": _write(self.path / "README.md", zoo._card(models, metrics).encode()),
+            }
+            for block in blocks:
+                manifest = block.path / "manifest.json"
+                listed[manifest.relative_to(self.path).as_posix()] = _entry(manifest.read_bytes())
+            _write(self.path / "manifest.json", _json({"files": listed}))
+
+    @property
+    def finished(self) -> bool:
+        """Whether every model has every epoch and the tables are written."""
+        return (self.path / "manifest.json").exists()
+
+    # --------------------------------------------------------------------------------------- tables
+
+    @property
+    def models(self) -> pd.DataFrame:
+        """One row a model: model_id, seed, init, activation, optimizer, lr, weight_decay, dropout, split, status, ...
+
+        `status` is "pending" (not all epochs are there yet), "ok" or "diverged"; the last column, `diverged_epoch`
+        (Int64, else NA), is the first epoch at which a weight, the training loss or the test loss was not finite.
+        """
+        models = self._read_models()
+        return models if self.finished else _with_status(models, self._collect_metrics(), self.epochs[-1])
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """One row a model and epoch, in this order; of an unfinished zoo, the rows that are there.
+
+        Columns: model_id, epoch, then train_loss, train_acc, val_loss, val_acc, test_loss, test_acc (accuracies are
+        fractions in [0, 1]; validation is NaN where the dataset has none), the zoo's further ones, and weight_max_abs
+        (the largest absolute weight; NaN or inf in a diverged model).
+        """
+        return self._read_table("metrics.parquet") if self.finished else self._collect_metrics()
+
+    def _read_models(self) -> pd.DataFrame:
+        # While a zoo is being extended the table may already have rows that zoo.json does not promise yet.
+        return self._read_table("models.parquet").iloc[: self.n_models]
+
+    def _read_table(self, name: str) -> pd.DataFrame:
+        listed = self._manifest()
+        try:
+            data = (self.path / name).read_bytes()
+            if listed and listed.get(name) != _entry(data):
+                raise ValueError("its hash is not the one in manifest.json")
+            return pd.read_parquet(io.BytesIO(data))
+        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+            raise UserError(f"{self.path / name} is missing or damaged ({error}): {self.redo} to restore it") from error
+
+    def _collect_metrics(self) -> pd.DataFrame:
+        """The metrics of all committed states, from the state files; sorted by model, then epoch."""
+        columns: dict[str, list[np.ndarray]] = {
+            name: [] for name in ["model_id", "epoch", *self.description["metrics"]]
+        }
+        for block in self._blocks():
+            files = block._listed_files(map(_epoch_file, block.epochs))
+            shape = (len(block.models), len(files))
+            columns["model_id"].append(np.broadcast_to(np.array(block.models)[:, None], shape))
+            columns["epoch"].append(np.broadcast_to(np.arange(len(files)), shape))
+            values = np.empty((len(self.description["metrics"]), *shape))
+            for i, file in enumerate(files):
+                with _tensors(file) as tensors:
+                    for j, name in enumerate(self.description["metrics"]):
+                        values[j, :, i] = tensors.get_tensor(f"metrics.{name}")
+            for name, column in zip(self.description["metrics"], values):
+                columns[name].append(column)
+        empty = np.empty(0)
+        table = pd.DataFrame({name: np.concatenate([empty, *(p.ravel() for p in ps)]) for name, ps in columns.items()})
+        return table.astype({"model_id": "int64", "epoch": "int64"})
+
+    # --------------------------------------------------------------------------------------- weights
+
+    def weights(
+        self,
+        split: str | None = None,
+        epochs: Iterable[int] | None = None,
+        models: Iterable[int] | None = None,
+        layers: Sequence[str] | None = None,
+    ) -> np.ndarray:
+        """Weights of the chosen states: float32 [models, epochs, parameters]. Only what is chosen is read.
+
+        Args:
+            split: "train", "val" or "test"; all models if None.
+            epochs: in the order wanted; all if None.
+            models: ids, in the order wanted; instead of `split`.
+            layers: e.g. "conv1" (its weight, then its bias) or "conv1.weight", in the order wanted; all if None.
+
+        Raises:
+            UserError: if something asked for is not stored (yet), or a file is damaged.
+        """
+        return self._states("weights", self.layout, split, epochs, models, layers)
+
+    def buffers(
+        self,
+        split: str | None = None,
+        epochs: Iterable[int] | None = None,
+        models: Iterable[int] | None = None,
+        layers: Sequence[str] | None = None,
+    ) -> np.ndarray:
+        """Buffers (BatchNorm's running statistics) of the chosen states: float32 [models, epochs, buffers]; as `weights`.
+
+        Raises:
+            UserError: as `weights`, and if the architecture has no buffers.
+        """
+        if not self.buffer_layout:
+            raise UserError(f"the architecture of zoo {self.name!r} has no buffers")
+        return self._states("buffers", self.buffer_layout, split, epochs, models, layers)
+
+    def state_dict(self, model: int, epoch: int) -> dict[str, Tensor]:
+        """The state dict of one model at one epoch, for `module`'s class. Raises UserError as `weights`."""
+        import torch
+
+        from zoo.architecture import Architecture
+
+        architecture = Architecture.from_dict(self.description["arch"])
+        weights = torch.from_numpy(self.weights(models=[model], epochs=[epoch])[0, 0])
+        buffers = None
+        if self.buffer_layout:
+            buffers = torch.from_numpy(self.buffers(models=[model], epochs=[epoch])[0, 0])
+        return architecture.state_dict(weights, buffers)
+
+    def module(self, model: int, epoch: int) -> nn.Module:
+        """One model at one epoch as an ordinary module in evaluation mode. Raises UserError as `weights`."""
+        from zoo.architecture import Architecture
+
+        state = self.state_dict(model, epoch)
+        row = self._read_models().iloc[model]
+        dropout = 0.0 if pd.isna(row["dropout"]) else float(row["dropout"])
+        module = Architecture.from_dict(self.description["arch"]).module(row["activation"], dropout)
+        module.load_state_dict(state)
+        return module.eval()
+
+    def dataset(
+        self,
+        split: str | None = None,
+        epochs: Iterable[int] | None = None,
+        properties: Sequence[str] = (),
+        *,
+        models: Iterable[int] | None = None,
+        layers: Sequence[str] | None = None,
+        drop_nonfinite: bool = True,
+        weight_threshold: float | None = None,
+    ) -> ModelDataset:
+        """The chosen states with their properties as a torch dataset. See `ModelDataset` for arguments and items."""
+        from zoo.model_dataset import ModelDataset
+
+        return ModelDataset(
+            self,
+            split,
+            epochs,
+            properties,
+            models=models,
+            layers=layers,
+            drop_nonfinite=drop_nonfinite,
+            weight_threshold=weight_threshold,
+        )
+
+    def choose_models(self, split: str | None = None, models: Iterable[int] | None = None) -> np.ndarray:
+        """The ids, int64 [models], that `split` and `models` mean in `weights`. Raises UserError for unknown ones."""
+        if split is not None and models is not None:
+            raise UserError("give either split or models, not both")
+        if split is not None and split not in SPLITS:
+            raise UserError(f"split is {split!r}, but may be {', '.join(SPLITS)} or None")
+        if models is None:
+            table = self._read_models()
+            chosen = table if split is None else table[table["split"] == split]
+            return chosen["model_id"].to_numpy()
+        return _known_numbers(models, range(self.n_models), "model", self.name)
+
+    def choose_epochs(self, epochs: Iterable[int] | None = None) -> list[int]:
+        """The epochs that `epochs` means in `weights`. Raises UserError for unknown ones."""
+        if epochs is None:
+            return self.epochs
+        return _known_numbers(epochs, self.epochs, "epoch", self.name).tolist()
+
+    def _states(
+        self,
+        tensor: str,
+        layout: list[dict[str, Any]],
+        split: str | None,
+        epochs: Iterable[int] | None,
+        models: Iterable[int] | None,
+        layers: Sequence[str] | None,
+    ) -> np.ndarray:
+        ids, chosen = self.choose_models(split, models), self.choose_epochs(epochs)
+        columns = _columns(layout, layers)
+        blocks = self._blocks()
+        if chosen:
+            self._refuse_pending(ids, max(chosen), blocks)
+        out = np.empty((len(ids), len(chosen), sum(stop - start for start, stop in columns)), np.float32)
+        for block in blocks:
+            places = np.flatnonzero((ids >= block.first) & (ids <= block.last))
+            if not len(places):
+                continue
+            rows = ids[places] - block.first
+            low, high = int(rows.min()), int(rows.max()) + 1
+            for i, file in enumerate(block._listed_files(map(_epoch_file, chosen))):
+                with _tensors(file) as tensors:
+                    values = tensors.get_slice(tensor)
+                    at = 0
+                    for start, stop in columns:
+                        out[places, i, at : at + stop - start] = values[low:high, start:stop][rows - low]
+                        at += stop - start
+        return out
+
+    def _refuse_pending(self, ids: np.ndarray, epoch: int, blocks: list[Block]) -> None:
+        there = [np.array(block.models) for block in blocks if epoch in block.epochs]
+        pending = int((~np.isin(ids, np.concatenate([np.empty(0, np.int64), *there]))).sum())
+        if pending:
+            raise UserError(
+                f"{pending} of the {len(ids)} models asked of zoo {self.name!r} do not have epoch {epoch} yet: {self.redo} "
+                "to finish it, or select those that have it, for example "
+                "models=zoo.models.query(\"status != 'pending'\").model_id"
+            )
+
+    # --------------------------------------------------------------------------------------- blocks
+
+    def blocks(self, size: int) -> list[Block]:
+        """The blocks of the zoo: first those that exist, then new ones of at most `size` models for the rest.
+
+        To train, open each (`with block:`), which checks its files, and commit its `pending` epochs.
+        """
+        existing = self._blocks()
+        new, first = [], 0
+        for gap_end, after in [(block.first, block.last + 1) for block in existing] + [(self.n_models, 0)]:
+            new += [Block(self, start, min(start + size, gap_end) - 1) for start in range(first, gap_end, size)]
+            first = after
+        return existing + new
+
+    def _blocks(self) -> list[Block]:
+        """The blocks that have a folder, by first model."""
+        ranges = (_block_range(folder.name) for folder in (self.path / "weights").glob("*-*") if folder.is_dir())
+        return [Block(self, *found) for found in sorted(r for r in ranges if r is not None)]
+
+    def verify(self) -> list[str]:
+        """Hash every file again: a list of sentences, one a problem; empty if the zoo is intact."""
+        problems, listed = [], {}
+        try:
+            listed = self._manifest()
+        except UserError as error:
+            problems.append(str(error))
+        for name, entry in listed.items():
+            damage = _damage(self.path / name, entry)
+            problems += [f"{self.path / name} {damage}"] if damage else []
+        known = {"manifest.json", *ROOT_FILES}
+        for block in self._blocks():
+            problems += [problem for problem in block.problems() if problem not in problems]
+            try:
+                known |= {f"weights/{block.name}/{name}" for name in ["manifest.json", *block._files()]}
+            except UserError:
+                known |= {file.relative_to(self.path).as_posix() for file in block.path.iterdir()}
+        if self.finished:  # while a zoo is being trained, files come and go
+            files = {file.relative_to(self.path).as_posix() for file in self.path.rglob("*") if file.is_file()}
+            strangers = sorted(name for name in files - known if not name.endswith(".lock"))
+            problems += [f"{self.path / name} is no part of the zoo" for name in strangers]
+        return problems
+
+    # --------------------------------------------------------------------------------------- inside
+
+    def _manifest(self) -> dict[str, dict[str, Any]]:
+        """The files that manifest.json lists, each with its bytes and sha256; empty while the zoo is unfinished."""
+        try:
+            files = json.loads((self.path / "manifest.json").read_bytes())["files"]
+            return {name: {"bytes": entry["bytes"], "sha256": entry["sha256"]} for name, entry in files.items()}
+        except FileNotFoundError:
+            return {}
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            file = self.path / "manifest.json"
+            raise UserError(f"{file} is damaged ({error}): delete this file, then {self.redo}") from error
+
+    def _damaged_tables(self) -> bool:
+        listed = self._manifest()
+        return any(name not in listed or _damage(self.path / name, listed[name]) for name in ROOT_FILES)
+
+    def _check_identity(self, asked: dict[str, Any]) -> None:
+        was, now = _flat(self.description), _flat(asked)
+        keys = [k for k in {**was, **now} if k.split(".")[0] not in MAY_CHANGE and was.get(k) != now.get(k)]
+        if keys:
+            shown = [f"{key}={was.get(key, 'nothing'):.100}, now {now.get(key, 'nothing'):.100}" for key in keys[:8]]
+            more = f"; and {len(keys) - 8} more differences" if len(keys) > 8 else ""
+            raise UserError(
+                f"zoo {self.name!r} in {self.path} was made with {'; '.join(shown)}{more}: "
+                "choose another zoo.name or paths.root"
+            )
+
+    def _must_grow(self, asked: dict[str, Any]) -> bool:
+        """Whether more is asked than the zoo promises; less of a finished zoo is nothing to do."""
+        was = (self.n_models, self.epochs[-1])
+        now = (asked["models"], asked["epochs"])
+        less, more = any(n < w for n, w in zip(now, was)), any(n > w for n, w in zip(now, was))
+        if less and (more or not self.finished):
+            raise UserError(
+                f"zoo {self.name!r} in {self.path} was begun with {was[0]} models and {was[1]} epochs, now {now[0]} models "
+                f"and {now[1]} epochs are asked: ask at least what was begun, or choose another zoo.name or paths.root"
+            )
+        return more
+
+    def _has_rows(self, asked: pd.DataFrame) -> bool:
+        """Whether models.parquet is readable and has all rows promised. Raises UserError if they are other models."""
+        try:
+            there = self._read_models()
+        except UserError as error:
+            if len(asked) < self.n_models:
+                raise  # too few rows were given to write it again
+            log.warning("%s", error)
+            return False
+        both = min(len(there), len(asked))
+        for column in [name for name in asked.columns if name != "model_id"]:
+            if column not in there:
+                raise UserError(
+                    f"zoo {self.name!r} in {self.path} has no column {column!r} in its models: choose another name"
+                )
+            was, now = there[column].iloc[:both].astype(object), asked[column].iloc[:both].astype(object)
+            differs = ~((was.to_numpy() == now.to_numpy()) | (was.isna().to_numpy() & now.isna().to_numpy()))
+            if differs.any():
+                i = int(np.flatnonzero(differs)[0])
+                raise UserError(
+                    f"zoo {self.name!r} in {self.path} was made with {column}={was.iloc[i]} for model {i}, now "
+                    f"{now.iloc[i]}: choose another zoo.name or paths.root"
+                )
+        return len(there) == self.n_models
+
+    def _card(self, models: pd.DataFrame, metrics: pd.DataFrame) -> str:
+        """README.md: a pure function of what is stored, so that every run of a zoo writes the same bytes."""
+        last = metrics[metrics["epoch"] == self.epochs[-1]]
+        scores = [
+            f"| {part} | {_mean_std(last[f'{part}_acc'] * 100, ' %')} | {_mean_std(last[f'{part}_loss'], '')} |"
+            for part in SPLITS
+        ]
+        counts = models["split"].value_counts()
+        splits = ", ".join(f"{counts.get(part, 0)} {part}" for part in SPLITS)
+        dataset = self.description.get("dataset", {})
+        lines = [
+            f"# Zoo {self.name}",
+            "",
+            f"{len(models)} models ({splits}), each with {len(self.epochs)} states (epochs 0 to {self.epochs[-1]}; 0 is "
+            f"before training) of {self.n_parameters} weights. "
+            f"Architecture: {self.description['arch'].get('name', 'see zoo.json')}. "
+            f"Images: {dataset.get('name', 'see zoo.json') if isinstance(dataset, dict) else dataset}. "
+            f"{int((models['status'] == 'diverged').sum())} models diverged; they are kept and flagged in models.parquet.",
+            "",
+            f"At epoch {self.epochs[-1]}, mean ± standard deviation over models (n = models with a finite value):",
+            "",
+            "| images | accuracy | loss |",
+            "|---|---|---|",
+            *scores,
+            "",
+            "Load it:",
+            "",
+            "```python",
+            "from zoo import Zoo",
+            f'zoo = Zoo.open("{self.name}")  # the path of this folder',
+            f'weights = zoo.weights(split="train", epochs=[{self.epochs[-1]}])  # float32 [models, epochs, parameters]',
+            "```",
+            "",
+            f"Make it again: `{self.description.get('command', 'not recorded')}` (spec and versions are in zoo.json).",
+            "",
+        ]
+        return "\n".join(lines)
+
+
+class Block:
+    """A contiguous range of models, trained and stored together in weights/<first>-<last>/.
+
+    Reading needs nothing; to write, open it as a context manager: `with block: block.commit(...)`.
+
+    Attributes:
+        first, last: model ids, inclusive.
+        models: range of model ids.
+    """
+
+    def __init__(self, zoo: Zoo, first: int, last: int) -> None:
+        self.zoo, self.first, self.last = zoo, first, last
+        self.models = range(first, last + 1)
+        self.name = f"{first:05d}-{last:05d}"
+        self.path = zoo.path / "weights" / self.name
+        self._lock: ExitStack | None = None
+
+    def __repr__(self) -> str:
+        """E.g. `Block(00000-00099 of digits_seed)`."""
+        return f"Block({self.name} of {self.zoo.name})"
+
+    @property
+    def epochs(self) -> list[int]:
+        """Committed epochs: [0, 1, ..., k], or []. Raises UserError if the block's manifest is damaged."""
+        return list(range(sum(name.startswith("epoch-") for name in self._files())))
+
+    @property
+    def pending(self) -> list[int]:
+        """Epochs still to be committed, in order."""
+        return self.zoo.epochs[len(self.epochs) :]
+
+    def __enter__(self) -> Block:
+        """Lock the block, throw away what a kill left behind, and check the hash of every file.
+
+        A block with a damaged file starts again from epoch 0 (one line in the log says so); no other is touched.
+
+        Raises:
+            UserError: if another process has it open.
+        """
+        with ExitStack() as stack:
+            busy = f"another process ({{owner}}) is training models {self.first}-{self.last} of zoo {self.zoo.name!r}"
+            stack.enter_context(_locked(self._lock_path, f"{busy}: wait until it ends, or stop it, and try again"))
+            with _locked(self.zoo.path / ".lock"):
+                self._make_folder()
+            problems = self.problems()
+            if problems or self.pending:
+                _remove(self.zoo.path / "manifest.json")  # the zoo is not finished, whatever it was
+            if problems:
+                log.warning("%s: models %d-%d start again from epoch 0", "; ".join(problems), self.first, self.last)
+                _remove(self.path / "manifest.json")  # now no file of the block counts any more
+            self._remove_leftovers()
+            self._lock = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Unlock."""
+        assert self._lock is not None
+        self._lock.close()
+        self._lock = None
+
+    def commit(
+        self,
+        epoch: int,
+        state: dict[str, np.ndarray],
+        metrics: dict[str, np.ndarray],
+        optimizer: dict[str, np.ndarray],
+    ) -> None:
+        """Store one epoch of the block's m models: all of it or, if killed before the end, nothing.
+
+        Args:
+            epoch: the next one: epochs are committed in order 0, 1, 2, ... up to the zoo's last.
+            state: "weights" float32 [m, parameters]; where the architecture has any, "buffers" float32 [m, buffers].
+            metrics: one array [m] for each of the zoo's metric columns.
+            optimizer: arrays [m, ...] from which training goes on; only the last committed epoch's are kept.
+
+        Raises:
+            RuntimeError: if the block is not open.
+            ValueError: if the epoch is not the next one or an array is not as described.
+        """
+        if self._lock is None:
+            raise RuntimeError(f"{self} is not open: write `with block:` around commit")
+        listed = self._files()
+        if self.pending[:1] != [epoch]:
+            raise ValueError(
+                f"{self}: epoch {epoch} cannot be committed; epochs still to come: {self.pending or 'none'}"
+            )
+        self._check_arrays(state, metrics, optimizer)
+        scores = {f"metrics.{name}": np.asarray(values, np.float64) for name, values in metrics.items()}
+        scores[f"metrics.{WEIGHT_MAX_ABS}"] = np.abs(state["weights"]).max(axis=1).astype(np.float64)
+        epochs = {name: entry for name, entry in listed.items() if name.startswith("epoch-")}
+        for name, tensors in [(_epoch_file(epoch), {**state, **scores}), (_optimizer_file(epoch), optimizer)]:
+            epochs[name] = _write(self.path / name, self._serialise(epoch, tensors))
+        _write(self.path / "manifest.json", _json({"models": [self.first, self.last], "files": epochs}))
+        for name in listed:
+            if name not in epochs:
+                os.unlink(self.path / name)
+
+    def load(self, epoch: int) -> dict[str, np.ndarray]:
+        """The state committed at `epoch`, as given to `commit`: "weights" and, if any, "buffers"; copies."""
+        with _tensors(*self._listed_files([_epoch_file(epoch)])) as tensors:
+            return {
+                name: tensors.get_tensor(name) for name in sorted(tensors.keys()) if not name.startswith("metrics.")
+            }
+
+    def load_metrics(self, epoch: int) -> dict[str, np.ndarray]:
+        """The metrics committed at `epoch`: one float64 array [m] a column, weight_max_abs included."""
+        with _tensors(*self._listed_files([_epoch_file(epoch)])) as tensors:
+            return {name: tensors.get_tensor(f"metrics.{name}") for name in self.zoo.description["metrics"]}
+
+    def load_optimizer(self) -> dict[str, np.ndarray]:
+        """The optimiser state of the last committed epoch: copies, as given to `commit`."""
+        with _tensors(*self._listed_files([_optimizer_file(len(self.epochs) - 1)])) as tensors:
+            return {name: tensors.get_tensor(name) for name in sorted(tensors.keys())}
+
+    def problems(self) -> list[str]:
+        """Hash every file again: one sentence a problem; empty if all that is committed is intact."""
+        manifest = self.path / "manifest.json"
+        try:
+            files = self._files()
+            expected = self.zoo._manifest().get(manifest.relative_to(self.zoo.path).as_posix())
+        except UserError as error:
+            return [str(error)]
+        entries = {"manifest.json": expected} if expected else {}
+        damages = {name: _damage(self.path / name, entry) for name, entry in {**entries, **files}.items()}
+        return [f"{self.path / name} {damage}" for name, damage in damages.items() if damage]
+
+    # --------------------------------------------------------------------------------------- inside
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.path.with_name(f"{self.name}.lock")
+
+    def _files(self) -> dict[str, dict[str, Any]]:
+        """The committed files, each with its bytes and sha256: epochs in order, then the last one's optimiser state."""
+        try:
+            manifest = json.loads((self.path / "manifest.json").read_bytes())
+            files = {name: {"bytes": e["bytes"], "sha256": e["sha256"]} for name, e in manifest["files"].items()}
+            last = len(files) - 2
+            expected = [*map(_epoch_file, range(last + 1)), _optimizer_file(last)]
+            if manifest["models"] != [self.first, self.last] or list(files) != expected:
+                raise ValueError("it lists other models or files than it should")
+            return files
+        except FileNotFoundError:
+            return {}
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            file = self.path / "manifest.json"
+            raise UserError(f"{file} is damaged ({error}): {self.zoo.redo} to redo its block") from error
+
+    def _listed_files(self, names: Iterable[str]) -> list[Path]:
+        """The paths of committed files, after a cheap look at their sizes."""
+        files = self._files()
+        for name in (names := list(names)):
+            if name not in files:
+                raise UserError(f"{self.path / name} is not stored (yet): {self.zoo.redo}")
+            damage = _damage(self.path / name, files[name], by_hash=False)
+            if damage:
+                raise UserError(f"{self.path / name} {damage}: {self.zoo.redo} to redo its block")
+        return [self.path / name for name in names]
+
+    def _serialise(self, epoch: int, tensors: dict[str, np.ndarray]) -> bytes:
+        # One metadata key only: safetensors keeps them in a hash map, so that two would come in any order.
+        about = {"format": FORMAT, "version": FORMAT_VERSION, "models": [self.first, self.last], "epoch": epoch}
+        arrays = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+        return to_safetensors(arrays, metadata={FORMAT: json.dumps(about)})
+
+    def _check_arrays(
+        self, state: dict[str, np.ndarray], metrics: dict[str, np.ndarray], optimizer: dict[str, np.ndarray]
+    ) -> None:
+        m = len(self.models)
+        shapes = {"weights": (m, self.zoo.n_parameters)}
+        if self.zoo.buffer_layout:
+            shapes["buffers"] = (m, self.zoo.n_buffers)
+        if {name: (array.dtype, array.shape) for name, array in state.items()} != {
+            name: (np.dtype(np.float32), shape) for name, shape in shapes.items()
+        }:
+            raise ValueError(f"{self}: the state must be float32 arrays of shapes {shapes}")
+        columns = set(self.zoo.description["metrics"]) - {WEIGHT_MAX_ABS}
+        if set(metrics) != columns or any(np.shape(values) != (m,) for values in metrics.values()):
+            raise ValueError(f"{self}: the metrics must be arrays of shape ({m},) for exactly {sorted(columns)}")
+        if any(array.shape[:1] != (m,) for array in optimizer.values()):
+            raise ValueError(f"{self}: the optimiser's arrays must have {m} rows, one a model")
+
+    def _make_folder(self) -> None:
+        """Make the block's folder, unless another process has meanwhile made one that holds some of its models."""
+        if self.path.is_dir():
+            return
+        for other in self.zoo._blocks():
+            if other.first <= self.last and self.first <= other.last:
+                raise UserError(
+                    f"{other.path} already holds some of the models {self.first}-{self.last}: {self.zoo.redo}"
+                )
+        os.mkdir(self.path)
+        _sync(self.path.parent)
+
+    def _remove_if_empty(self) -> None:
+        """Remove a folder in which nothing is committed, so that its models can be divided anew."""
+        if (self.path / "manifest.json").exists():
+            return
+        try:
+            with _locked(self._lock_path, "busy"):
+                self._remove_leftovers()
+                if not any(self.path.iterdir()):
+                    os.rmdir(self.path)
+        except UserError:
+            pass  # a process is at work on its first epoch
+
+    def _remove_leftovers(self) -> None:
+        """Remove the files of ours that do not count. Others' files are not touched (`verify` names them)."""
+        listed = self._files()
+        for file in sorted(self.path.iterdir()):
+            ours = re.fullmatch(r"(epoch|optimizer)-\d{4,}\.safetensors(\.tmp)?|manifest\.json\.tmp", file.name)
+            if ours and file.name not in listed:
+                os.unlink(file)
+
+
+# ------------------------------------------------------------------------------------------- description and rows
+
+
+def _check_models(models: pd.DataFrame) -> None:
+    missing = [name for name in ["model_id", *FACTORS, "split"] if name not in models]
+    if missing or {"status", "diverged_epoch"} & set(models.columns):
+        raise ValueError(f"models must have the columns {missing} and must not have status, diverged_epoch")
+    if not len(models) or models["model_id"].tolist() != list(range(len(models))):
+        raise ValueError("model_id must be 0, 1, 2, ... in order")
+    if not models["split"].isin(SPLITS).all():
+        raise ValueError(f"split must be one of {SPLITS}")
+
+
+def _complete(description: dict[str, Any], n_models: int) -> dict[str, Any]:
+    """What zoo.json holds: the description with format, extent and layouts, as plain JSON values."""
+    from zoo.architecture import Architecture
+
+    architecture = Architecture.from_dict(description["arch"])
+    layouts = {"layout": architecture.layout, "buffer_layout": architecture.buffer_layout}
+    missing = [name for name in ["name", "arch", "epochs", "metrics"] if name not in description]
+    missing += [name for name in SCORES if name not in description.get("metrics", SCORES)]
+    if missing:
+        raise ValueError(f"the description of a zoo needs {missing}")
+    extras = [name for name in description["metrics"] if name not in SCORES]
+    complete = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "name": description["name"],
+        "models": n_models,
+        "epochs": description["epochs"],
+        **description,
+        **{
+            key: [{"name": slot.name, "shape": list(slot.shape), "offset": slot.offset} for slot in slots]
+            for key, slots in layouts.items()
+        },
+        "metrics": [*SCORES, *extras, WEIGHT_MAX_ABS],
+    }
+    return json.loads(_json(complete))
+
+
+def _write_zoo(path: Path, description: dict[str, Any], models: pd.DataFrame) -> None:
+    """Write the promise: the rows first, then zoo.json, with which they count."""
+    pending = models.assign(status="pending", diverged_epoch=pd.array([pd.NA] * len(models), dtype="Int64"))
+    _write(path / "models.parquet", _parquet(pending))
+    _write(path / "zoo.json", _json(description))
+
+
+def _with_status(models: pd.DataFrame, metrics: pd.DataFrame, last_epoch: int) -> pd.DataFrame:
+    """The models with status and diverged_epoch as the metrics tell them."""
+    finite = np.isfinite(metrics[["train_loss", "test_loss", WEIGHT_MAX_ABS]]).all(axis=1)
+    diverged = metrics[~finite].groupby("model_id")["epoch"].min().reindex(models["model_id"]).astype("Int64")
+    complete = models["model_id"].isin(metrics.loc[metrics["epoch"] == last_epoch, "model_id"]).to_numpy()
+    status = np.where(~complete, "pending", np.where(diverged.notna(), "diverged", "ok"))
+    return models.assign(status=status.tolist(), diverged_epoch=diverged.array)
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """Nested dicts as {"dataset.train_size": "null"}: the leaves as JSON."""
+    if not isinstance(value, dict):
+        return {prefix: json.dumps(value)}
+    return {
+        name: leaf
+        for key, inner in value.items()
+        for name, leaf in _flat(inner, f"{prefix}.{key}" if prefix else key).items()
+    }
+
+
+def _width(layout: list[dict[str, Any]]) -> int:
+    return sum(int(np.prod(slot["shape"], dtype=np.int64)) for slot in layout)
+
+
+def _columns(layout: list[dict[str, Any]], layers: Sequence[str] | None) -> list[tuple[int, int]]:
+    """The ranges of a vector that hold the layers, in the order asked. Raises UserError for an unknown name."""
+    if layers is None:
+        return [(0, _width(layout))]
+    if isinstance(layers, str):
+        raise UserError(f"layers is the string {layers!r}: give a list, layers=[{layers!r}]")
+    ranges = {slot["name"]: (slot["offset"], slot["offset"] + _width([slot])) for slot in layout}
+    columns = []
+    for layer in layers:
+        found = [r for name, r in ranges.items() if name == layer or name.startswith(f"{layer}.")]
+        if not found:
+            parents = {name.rpartition(".")[0]: None for name in ranges if "." in name}
+            near = difflib.get_close_matches(layer, [*parents, *ranges], n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UserError(f"there is no layer {layer!r}: {hint}layers are {', '.join(parents)}")
+        columns += found
+    return columns
+
+
+def _known_numbers(asked: Iterable[int], stored: Sequence[int], word: str, name: str) -> np.ndarray:
+    """`asked` as int64 [n]. Raises UserError for what is no id or epoch of the zoo (a mask of booleans, for one)."""
+    numbers = np.array(list(asked))
+    if not numbers.size:
+        return numbers.astype(np.int64)
+    if numbers.dtype.kind not in "iu":
+        raise UserError(f"{word}s must be whole numbers such as {stored[-1]}, not {numbers[0]!r}")
+    unknown = numbers[(numbers < 0) | (numbers > stored[-1])]
+    if unknown.size:
+        raise UserError(f"{word} {unknown[0]} is not stored in zoo {name!r}: it has {word}s 0 to {stored[-1]}")
+    return numbers.astype(np.int64)
+
+
+def _mean_std(values: pd.Series, unit: str) -> str:
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return "–"
+    spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
+    return f"{values.mean():.2f}{spread}{unit} (n = {len(values)})"
+
+
+# ------------------------------------------------------------------------------------------- files
+
+
+def _epoch_file(epoch: int) -> str:
+    return f"epoch-{epoch:04d}.safetensors"
+
+
+def _optimizer_file(epoch: int) -> str:
+    return f"optimizer-{epoch:04d}.safetensors"
+
+
+def _block_range(name: str) -> tuple[int, int] | None:
+    match = re.fullmatch(r"(\d{5,})-(\d{5,})", name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _entry(data: bytes) -> dict[str, Any]:
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _damage(file: Path, entry: dict[str, Any], by_hash: bool = True) -> str | None:
+    """What is wrong with a file that a manifest lists, as the rest of a sentence; None if nothing."""
+    try:
+        size = file.stat().st_size
+        if size != entry["bytes"]:
+            return f"is damaged ({size} bytes, not {entry['bytes']})"
+        if by_hash and _sha256(file) != entry["sha256"]:
+            return "is damaged (its hash is not the one in the manifest)"
+    except FileNotFoundError:
+        return "is missing"
+    return None
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with open(file, "rb") as data:
+        while chunk := data.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _write(file: Path, data: bytes) -> dict[str, Any]:
+    """Put `data` in place of `file` at once: whenever the power fails, it is the old one or the new one, whole."""
+    temporary = file.with_name(file.name + ".tmp")
+    with open(temporary, "wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(temporary, file)
+    _sync(file.parent)
+    return _entry(data)
+
+
+def _remove(file: Path) -> None:
+    """Remove a file if it is there; gone for good on return."""
+    if file.exists():
+        os.unlink(file)
+        _sync(file.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Make renames and removals in a folder last through a power cut."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _tensors(file: Path) -> Iterator[Any]:
+    """A safetensors file, memory-mapped. Raises UserError for anything else: nothing but this format is ever read."""
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            yield tensors
+    except SafetensorError as error:
+        raise UserError(f"{file} is no readable safetensors file ({error})") from error
+
+
+@contextmanager
+def _locked(file: Path, busy: str | None = None) -> Iterator[None]:
+    """Hold an exclusive lock; wait for it, or raise UserError with the sentence `busy` where one is given.
+
+    The lock is the kernel's, on a file that holds its owner's name: it falls with the process, however that ends. On a
+    file and not on the folder itself, because network file systems lock only what is open for writing.
+    """
+    import fcntl  # not on Windows, where zoos can be read but not trained
+
+    while True:
+        fd = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if busy is None else fcntl.LOCK_NB))
+            if os.fstat(fd).st_ino == file.stat().st_ino:
+                break
+        except BlockingIOError:
+            owner = os.read(fd, 200).decode(errors="replace") or "just starting"
+            os.close(fd)
+            raise UserError((busy or "").format(owner=owner)) from None
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            os.close(fd)
+            raise UserError(f"{file} cannot be locked ({error}): choose a paths.root on another file system") from error
+        os.close(fd)  # the owner before us removed the file while we waited for it: lock the new one
+    try:
+        os.ftruncate(fd, 0)
+        os.write(fd, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(fd)
