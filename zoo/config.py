@@ -28,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from zoo.architecture import ArchConfig, Architecture
 from zoo.engines import ENGINES, EngineConfig, choose
 from zoo.errors import UserError
-from zoo.images import DatasetConfig, plan_shape, protocol_problems
+from zoo.images import DatasetConfig, augments, plan_shape, protocol_problems
 from zoo.spec import ZooConfig, spec_size
 
 MOST_NAMES = 15  # that an error lists
@@ -236,8 +236,18 @@ def combination_problems(config: Config) -> list[str]:
         problems.append(
             f"zoo.grid.activation: arch={arch.name} takes no activation: it must be [relu], got {grid.activation}"
         )
-    refusal = ENGINES[choose(config.engine.name, built)].refusal(built)
-    return problems + ([refusal] if refusal else [])
+    return problems + ([refusal] if (refusal := engine_refusal(config, built)) else [])
+
+
+def training_conditions(config: Config) -> tuple[str, bool]:
+    """What an engine must cope with: "cpu" or "gpu", and whether training images are augmented."""
+    return config.trainer.accelerator, augments(config.dataset.protocols[config.arch.protocol].augment)
+
+
+def engine_refusal(config: Config, arch: Architecture) -> str | None:
+    """Why the engine cannot train the architecture under this configuration; None if it can."""
+    conditions = training_conditions(config)
+    return ENGINES[choose(config.engine.name, arch, *conditions)].refusal(arch, *conditions)
 
 
 # --------------------------------------------------------------------------------------------- the command line

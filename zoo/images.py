@@ -359,6 +359,11 @@ def _fingerprint(
 # -------------------------------------------------------------------------------------------------------- augmentation
 
 
+def augments(config: AugmentConfig) -> bool:
+    """Whether `augment` changes anything."""
+    return bool(config.padding or config.flip or config.rotation)
+
+
 def augment(pixels: Tensor, config: AugmentConfig, uniforms: Tensor) -> Tensor:
     """Crop, flip and rotate training images, each by its own random numbers alone.
 
@@ -376,7 +381,7 @@ def augment(pixels: Tensor, config: AugmentConfig, uniforms: Tensor) -> Tensor:
     Returns:
         uint8 `[n, C, H, W]` on the same device.
     """
-    if not (config.padding or config.flip or config.rotation):
+    if not augments(config):
         return pixels
     n, channels, height, width = pixels.shape
     # Walk backwards, from the pixels of the result to those of the input.

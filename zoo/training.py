@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader
 
 from zoo import Zoo, engines
 from zoo.architecture import Architecture
-from zoo.config import Config
+from zoo.config import Config, training_conditions
 from zoo.engines import Engine, Population, Protocol, Scores
 from zoo.engines.engine import available_cores
 from zoo.images import AugmentConfig, ImageData, Images, load_images, plan_shape
@@ -274,7 +274,7 @@ def _settle_engine(config: Config, arch: Architecture, path: Path) -> str:
     """The engine to use: with `auto`, the one the zoo was begun with, so that no model changes engines half-way."""
     if config.engine.name == "auto" and (path / "zoo.json").exists():
         return Zoo.open(path).description["engine"]["name"]
-    return engines.choose(config.engine.name, arch)
+    return engines.choose(config.engine.name, arch, *training_conditions(config))
 
 
 # ------------------------------------------------------------------------------------------ curves and progress
@@ -402,7 +402,7 @@ class PopulationProgress:
         self.bar.update(self.task, accuracy=f"mean accuracy {100 * accuracy:.1f} %")
         if not console.is_terminal and time.monotonic() - self.last_line > self.SECONDS_A_LINE:
             self.last_line = time.monotonic()
-            left = (self.total - self.done) / self._rate() if self._rate() > 0 else math.inf
+            left = max(0.0, self.total - self.done) / self._rate() if self._rate() > 0 else math.inf
             console.print(
                 f"{self.done:.0f}/{self.total} models × epochs, {self._rate():.1f}/s, {_duration(left)} left, "
                 f"mean accuracy of models {block.first}-{block.last}: {100 * accuracy:.1f} %",
@@ -452,6 +452,7 @@ def plan_zoo(config: Config) -> None:
     state_bytes = 4 * (arch.n_parameters + arch.n_buffers)
     optimizer_bytes = 4 * arch.n_parameters * (2 if "adam" in config.zoo.grid.optimizer else 1)
     seconds = len(models) * config.zoo.epochs * images * _seconds_an_image(config, arch, models, protocol)
+    engine = engines.choose(config.engine.name, arch, *training_conditions(config))
     table = Table(title=f"Zoo {config.zoo.name}", show_header=False, title_justify="left")
     if config.zoo.published:
         table.add_row("published as", config.zoo.published)
@@ -467,7 +468,7 @@ def plan_zoo(config: Config) -> None:
     table.add_row("work", f"{len(models) * config.zoo.epochs * steps:,} steps of batch {config.zoo.batch_size}")
     table.add_row(
         "time",
-        f"about {_duration(seconds)} here with engine={engines.choose(config.engine.name, arch)} (training only)",
+        f"about {_duration(seconds)} here with engine={engine} (training only)",
     )
     console.print(table, highlight=False)
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from tests.populations import architecture, image_data, model_rows
-from zoo.architecture import ACTIVATIONS
-from zoo.engines import ENGINES, Population, Protocol, initial_population
+from zoo.architecture import ACTIVATIONS, Architecture
+from zoo.engines import ENGINES, Population, Protocol, choose, initial_population
 from zoo.engines.engine import MOMENTUM, schedule_table
 from zoo.engines.loop_engine import LoopEngine
 from zoo.images import AugmentConfig
@@ -220,8 +220,43 @@ class TestTorch(EngineTester):
         assert_same_models(loop, ours, slice(None), exact=False)
 
     def test_refuses_a_module(self):
-        assert "engine=loop" in ENGINES["torch"].refusal(architecture("resnet18"))
-        assert ENGINES["torch"].refusal(architecture("cnn_s")) is None
+        assert "engine=loop" in ENGINES["torch"].refusal(architecture("resnet18"), "cpu", False)
+        assert ENGINES["torch"].refusal(architecture("cnn_s"), "cpu", False) is None
+
+
+class TestFused(EngineTester):
+    name = "fused"
+
+    def test_onecycle_equals_the_loop(self):
+        arch, data = architecture("cnn_s"), image_data()
+        rows = model_rows(optimizer=["sgd"], lr=[0.05, 0.1], weight_decay=[5e-4])
+        start = initial_population(arch, rows)
+        ours = run(self.make(arch, rows, data, Protocol(10, 3, "onecycle")), start, 3)
+        judge = run(LoopEngine(arch, rows, data, Protocol(10, 3, "onecycle"), dtype=torch.float64), start, 3)
+        assert_same_models(judge, ours, slice(None), exact=False)
+
+    @pytest.mark.parametrize(
+        ("layers", "words"),
+        [
+            (
+                [{"conv": 4, "kernel": 3}, "activation", {"pool": 2}, "flatten", {"linear": 10}],
+                "follow its convolution",
+            ),
+            ([{"conv": 4, "kernel": 3}, {"pool": 3}, "flatten", {"linear": 10}], "2x2"),
+            (["dropout", "flatten", {"linear": 10}], "begin with"),
+            (["flatten", {"linear": 10}, "activation"], "follows the last"),
+        ],
+    )
+    def test_refuses_what_it_cannot_express_and_auto_takes_torch(self, layers, words):
+        arch = Architecture("odd", (1, 8, 8), 10, layers)
+        assert words in ENGINES["fused"].refusal(arch, "cpu", False)
+        assert choose("auto", arch, "cpu", False) == "torch"
+
+    def test_auto(self):
+        assert choose("auto", architecture("cnn_m"), "cpu", False) == "fused"
+        assert choose("auto", architecture("cnn_m"), "gpu", False) == "torch"
+        assert choose("auto", architecture("cnn_m"), "cpu", True) == "torch"
+        assert choose("auto", architecture("resnet18"), "cpu", True) == "loop"
 
 
 def test_onecycle_is_pytorchs():

@@ -125,7 +125,7 @@ def test_batches_collate_as_documented(zoo: Zoo) -> None:
 
 
 def test_unknown_properties_are_refused_with_the_nearest(zoo: Zoo) -> None:
-    with pytest.raises(UserError, match="no property 'test_ac': did you mean 'test_acc'.* it has model_id, epoch"):
+    with pytest.raises(UserError, match=r"no property 'test_ac': did you mean 'test_acc'.* it has model_id, epoch"):
         zoo.dataset(properties=["ggap", "test_ac"])
 
 

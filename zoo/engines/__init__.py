@@ -9,9 +9,10 @@ import torch
 
 from zoo.architecture import Architecture
 from zoo.engines.engine import Engine, EngineConfig, Population, Protocol, Scores, initial_population
+from zoo.engines.fused_engine import FusedEngine
 from zoo.engines.loop_engine import LoopEngine
 from zoo.engines.torch_engine import TorchEngine
-from zoo.images import ImageData
+from zoo.images import ImageData, augments
 
 __all__ = [
     "ENGINES",
@@ -25,14 +26,14 @@ __all__ = [
     "make",
 ]
 
-ENGINES: dict[str, type[Engine]] = {"torch": TorchEngine, "loop": LoopEngine}  # the fastest first
+ENGINES: dict[str, type[Engine]] = {"fused": FusedEngine, "torch": TorchEngine, "loop": LoopEngine}  # the fastest first
 
 
-def choose(name: str, arch: Architecture) -> str:
-    """The engine that `engine.name` stands for: with `auto`, the fastest that can train the architecture."""
+def choose(name: str, arch: Architecture, accelerator: str, augmented: bool) -> str:
+    """The engine that `engine.name` stands for: with `auto`, the fastest that can do it (see `Engine.refusal`)."""
     if name != "auto":
         return name
-    return next(candidate for candidate, engine in ENGINES.items() if engine.refusal(arch) is None)
+    return next(n for n, engine in ENGINES.items() if engine.refusal(arch, accelerator, augmented) is None)
 
 
 def make(
@@ -44,6 +45,6 @@ def make(
     device: torch.device | str,
 ) -> Engine:
     """The engine of a config for one block of models (see `Engine` for the arguments)."""
-    name = choose(config.name, arch)
+    name = choose(config.name, arch, "cpu" if torch.device(device).type == "cpu" else "gpu", augments(data.augment))
     own: dict[str, Any] = {"lanes": config.lanes} if name == "torch" else {}
     return ENGINES[name](arch, models, data, protocol, device, config.threads, **own)

@@ -30,7 +30,7 @@ T = TypeVar("T")
 class EngineConfig:
     """`engine=`: how a population is trained. The choice changes the speed, not the science."""
 
-    name: str = field(metadata={"choices": ("auto", "torch", "loop")})
+    name: str = field(metadata={"choices": ("auto", "fused", "torch", "loop")})
     threads: int | None = field(metadata={"min": 1})  # null: every core this process may use
     lanes: int = field(metadata={"min": 1})  # engine=torch: models in one batch of tensors; part of a model's last bits
 
@@ -111,14 +111,20 @@ class Engine(ABC):
         # Models are the parallel dimension: one thread inside an operation, several models side by side. It also keeps
         # the order of every sum, and so the bits, independent of the number of threads.
         torch.set_num_threads(1)
-        workers = (threads or available_cores()) if self.device.type == "cpu" else 1
-        self._pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+        self.threads = (threads or available_cores()) if self.device.type == "cpu" else 1
+        self._pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
         self.steps_per_epoch = -(-len(data.train) // protocol.batch_size)  # the last, partial batch is trained
         self.epoch = 0
 
     @classmethod
-    def refusal(cls, arch: Architecture) -> str | None:
-        """Why this engine cannot train that architecture, in one sentence; None if it can."""
+    def refusal(cls, arch: Architecture, accelerator: str, augmented: bool) -> str | None:
+        """Why this engine cannot do a training, in one sentence; None if it can.
+
+        Args:
+            arch: the architecture.
+            accelerator: "cpu" or "gpu".
+            augmented: whether the training images are changed at random.
+        """
         return None
 
     @abstractmethod

@@ -46,7 +46,7 @@ class TorchEngine(Engine):
         self.groups: list[_Lanes] = []
 
     @classmethod
-    def refusal(cls, arch: Architecture) -> str | None:
+    def refusal(cls, arch: Architecture, accelerator: str, augmented: bool) -> str | None:
         """It needs a list of layers."""
         if arch.is_module:
             return f"engine=torch trains architectures given as a list of layers; arch={arch.name} is a module: use engine=loop"

@@ -1,0 +1,190 @@
+"""`engine=fused`: every model's training is one compiled loop that never leaves its core's cache (CPU).
+
+The code is generated for the architecture (`zoo.engines.kernels`); everything a model of a zoo has of its own (weights,
+learning rate, decay, dropout, optimiser, activation, seed) is an argument, so a whole Hyp zoo shares one kernel. Threads
+take models; a model's arithmetic does not know of other models.
+"""
+
+from __future__ import annotations
+
+import queue
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from zoo.architecture import Architecture
+from zoo.engines import kernels
+from zoo.engines.engine import Engine, Population, Scores, schedule_table, scores
+from zoo.engines.numerics import ACTIVATION_CODES
+from zoo.images import Images
+from zoo.philox import batch_order
+
+
+class FusedEngine(Engine):
+    """See `Engine`. For lists of layers, on the CPU, without augmentation."""
+
+    name = "fused"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.rows = self.models.to_dict("records")
+        self.plan = kernels.plan(self.arch)
+        self.positions = kernels.positions(self.arch, self.plan)
+        self.train_model, self.evaluate_model = kernels.compiled(self.arch)
+        self.real = _aligned((self.plan.weights,))
+        self.real[self.positions] = 1
+        factors, momenta = schedule_table(self.protocol, self.steps_per_epoch)
+        self.factors, self.momenta = np.array(factors), np.array(momenta)
+        # Normalised values of the 256 pixel values, by channel, with the bits of `ImageData.normalise`.
+        grey = torch.arange(256, dtype=torch.uint8).view(1, 256, 1, 1).expand(1, 256, self.arch.image[0], 1)
+        grey = grey.permute(0, 2, 1, 3)  # [1, channels, 256, 1]
+        self.table = np.ascontiguousarray(self.data.normalise(grey)[0, :, :, 0].numpy())
+        self.pixels, self.labels = _channels_last(self.data.train)
+        self.scratch: queue.SimpleQueue[_Scratch] = queue.SimpleQueue()
+        for _ in range(self.threads):
+            self.scratch.put(_Scratch.make(self.plan, self.protocol.batch_size))
+
+    @classmethod
+    def refusal(cls, arch: Architecture, accelerator: str, augmented: bool) -> str | None:
+        """It needs a CPU, images as they are, and layers that can be read as stages."""
+        if accelerator != "cpu":
+            return "engine=fused runs on the CPU: use trainer=cpu, or engine=torch"
+        if augmented:
+            return (
+                "engine=fused does not augment images, as the dataset's protocol wants: use engine=torch or engine=loop"
+            )
+        return kernels.refusal(arch)
+
+    def load(self, population: Population) -> None:
+        """Weights and moments into padded rows."""
+        self.weights, self.first, self.second = (
+            self._padded(matrix) for matrix in (population.weights, population.first_moment, population.second_moment)
+        )
+        self.taken = population.step.copy()
+
+    def _padded(self, matrix: np.ndarray) -> np.ndarray:
+        rows = _aligned((len(matrix), self.plan.weights))
+        rows[:, self.positions] = matrix
+        return rows
+
+    def population(self) -> Population:
+        """The models as they are now; a model with any weight that is not finite has none that is."""
+        weights, first, second = (rows[:, self.positions] for rows in (self.weights, self.first, self.second))
+        buffers = np.zeros((len(weights), 0), np.float32)
+        return Population(weights, buffers, first, second, self.taken.copy())
+
+    def start_epoch(self, epoch: int) -> None:
+        """Each model gets its own order of the training images."""
+        self.epoch = epoch
+        n, models = len(self.labels), len(self.models)
+        self.order = np.empty((models, n), np.int64)
+        self.loss = np.zeros((models, 1))
+        self.correct = np.zeros((models, self.arch.classes), np.int64)
+
+        def work(i: int) -> None:
+            seed = torch.tensor([self.rows[i]["seed"]])
+            self.order[i] = batch_order(seed, epoch, n)[0].numpy()
+
+        self._side_by_side(work, range(models))
+
+    def train(self, first: int, last: int) -> None:
+        """Model by model, several at a time: the steps first … last - 1."""
+
+        def work(i: int) -> None:
+            row, scratch = self.rows[i], self.scratch.get()
+            p = float(row["dropout"])
+            self.train_model(
+                self.pixels, self.labels, self.table, self.order[i], first, last, self.protocol.batch_size,
+                self.weights[i], self.first[i], self.second[i], self.real, *scratch.training,
+                ACTIVATION_CODES[row["activation"]], row["optimizer"] == "adam", float(row["lr"]),
+                np.float32(row["weight_decay"]), np.uint64(round(p * 2.0**32)), np.float32(1 / (1 - p)), int(row["seed"]),
+                self.epoch, int(self.taken[i]), self.factors, self.momenta, self.loss[i], self.correct[i],
+            )  # fmt: skip
+            self.taken[i] += last - first
+            self.scratch.put(scratch)
+
+        self._side_by_side(work, range(len(self.models)))
+
+    def finish_epoch(self) -> Scores:
+        """Running averages of the epoch.
+
+        The kernel may reorder arithmetic and so does not pass on what is not a number as it should. A model whose
+        weights are not all finite has diverged: it becomes, as it would in PyTorch a step later, not a number throughout.
+        """
+        diverged = ~np.isfinite(self.weights).all(axis=1)
+        for rows in (self.weights, self.first, self.second):
+            rows[np.ix_(diverged, self.positions)] = np.nan
+        self.loss[diverged] = np.nan
+        return self._scores(self.loss, self.correct, self.data.train)
+
+    def evaluate(self, images: Images) -> Scores:
+        """Model by model, several at a time, in evaluation mode."""
+        pixels, labels = _channels_last(images)
+        loss = np.zeros((len(self.models), 1))
+        correct = np.zeros((len(self.models), self.arch.classes), np.int64)
+
+        def work(i: int) -> None:
+            if not np.isfinite(self.weights[i]).all():
+                loss[i] = np.nan  # and every prediction is the first class, as PyTorch's argmax has it
+                correct[i, 0] = (labels == 0).sum()
+                return
+            scratch = self.scratch.get()
+            activation = ACTIVATION_CODES[self.rows[i]["activation"]]
+            self.evaluate_model(
+                pixels, labels, self.table, self.weights[i], *scratch.evaluation, activation, loss[i], correct[i]
+            )
+            self.scratch.put(scratch)
+
+        self._side_by_side(work, range(len(self.models)))
+        return self._scores(loss, correct, images)
+
+    def _scores(self, loss: np.ndarray, correct: np.ndarray, images: Images) -> Scores:
+        return scores(torch.from_numpy(loss[:, 0]), torch.from_numpy(correct), images.labels, self.arch.classes)
+
+
+@dataclass(frozen=True)
+class _Scratch:
+    """The memory a thread works in; all of it is overwritten for each image but G, which every step leaves 0."""
+
+    gradient: np.ndarray
+    copy: np.ndarray
+    arena: np.ndarray
+    winners: np.ndarray
+    image: np.ndarray
+    words: tuple[np.ndarray, ...]
+
+    @classmethod
+    def make(cls, plan: kernels.Plan, batch_size: int) -> _Scratch:
+        """Zeros."""
+        # 64 values after the image: whole vectors are read past its end.
+        draws = [s.outputs * s.places for s in plan.stages if s.dropout is not None]
+        words = tuple(_aligned((-(-batch_size * n // 4) * 4,), np.uint32) for n in draws or [0])
+        sizes = (plan.weights, plan.copy, plan.arena)
+        gradient, copy, arena = (_aligned((n,)) for n in sizes)
+        return cls(gradient, copy, arena, _aligned((plan.winners,), np.int32), _aligned((plan.image + 64,)), words)
+
+    @property
+    def training(self) -> tuple[Any, ...]:
+        """G, C, A, I, X, WORDS of the kernel `train`."""
+        return self.gradient, *self.evaluation
+
+    @property
+    def evaluation(self) -> tuple[Any, ...]:
+        """C, A, I, X, WORDS of the kernel `evaluate`."""
+        return self.copy, self.arena, self.winners, self.image, self.words
+
+
+def _aligned(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
+    """Zeros that begin at a multiple of 64 bytes: a vector that straddles cache lines costs up to 1.6 times as much."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def _channels_last(images: Images) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels uint8 [n, height * width * channels] and labels int64 [n]."""
+    pixels = images.pixels.permute(0, 2, 3, 1).flatten(1).contiguous()
+    return pixels.numpy(), images.labels.contiguous().numpy()

@@ -1,0 +1,207 @@
+"""The parts of the fused engine that are the same for every architecture, as plain numba functions.
+
+`A` is a thread's arena of activations: for each layer its outputs z (overwritten by the activation), their derivatives d
+and their gradients g, at offsets that `zoo.engines.kernels` plans. Polynomials are float32 minimax fits; each function
+is within a few units in the last place of the exact one, as the tests check.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+# Functions that may reorder arithmetic. Not-a-number is therefore detected outside, on the weights after an epoch.
+fast = njit(fastmath=True, nogil=True, error_model="numpy")
+
+f32 = np.float32
+ZERO, HALF, ONE = f32(0.0), f32(0.5), f32(1.0)
+RSQRT2, RSQRT_2PI = f32(0.7071067811865476), f32(0.3989422804014327)
+BETA1, BETA2, EPS = f32(0.9), f32(0.999), f32(1e-8)
+# 1 - 0.9 rounded once, as PyTorch does it: f32(1) - f32(0.9) is another number, and drifts away.
+REST1, REST2 = f32(1 - 0.9), f32(1 - 0.999)
+
+TANH, RELU, SIGMOID, GELU, IDENTITY = range(5)
+ACTIVATION_CODES = {"tanh": TANH, "relu": RELU, "sigmoid": SIGMOID, "gelu": GELU}
+
+LOW32 = np.uint64(0xFFFFFFFF)
+SHIFT32 = np.uint64(32)
+MULTIPLIER0, MULTIPLIER1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+KEY_STEP0, KEY_STEP1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+
+
+@fast
+def tanh(x):
+    """tanh, rational of degree 13 over 6, clamped where it is 1."""
+    x = min(max(x, f32(-7.90531110763549805)), f32(7.90531110763549805))
+    s = x * x
+    p = f32(-2.76076847742355e-16)
+    p = p * s + f32(2.00018790482477e-13)
+    p = p * s + f32(-8.60467152213735e-11)
+    p = p * s + f32(5.12229709037114e-08)
+    p = p * s + f32(1.48572235717979e-05)
+    p = p * s + f32(6.37261928875436e-04)
+    p = p * s + f32(4.89352455891786e-03)
+    q = f32(1.19825839466702e-06)
+    q = q * s + f32(1.18534705686654e-04)
+    q = q * s + f32(2.26843463243900e-03)
+    q = q * s + f32(4.89352518554385e-03)
+    return x * p / q
+
+
+@fast
+def erf(x):
+    """The error function, rational of degree 13 over 8, clamped at 4."""
+    x = min(max(x, f32(-4.0)), f32(4.0))
+    s = x * x
+    p = f32(-2.72614225801306e-10)
+    p = p * s + f32(2.77068142495902e-08)
+    p = p * s + f32(-2.10102402082508e-06)
+    p = p * s + f32(-5.69250639462346e-05)
+    p = p * s + f32(-7.34990630326855e-04)
+    p = p * s + f32(-2.95459980854025e-03)
+    p = p * s + f32(-1.60960333262415e-02)
+    q = f32(-1.45660718464996e-05)
+    q = q * s + f32(-2.13374055278905e-04)
+    q = q * s + f32(-1.68282697438203e-03)
+    q = q * s + f32(-7.37332916720468e-03)
+    q = q * s + f32(-1.42647390514189e-02)
+    return x * p / q
+
+
+@fast
+def exp(x):
+    """The exponential: 2^n times a polynomial of the rest."""
+    x = min(max(x, f32(-87.0)), f32(88.0))
+    n = f32(math.floor(x * f32(1.44269504088896341) + HALF))
+    r = x - n * f32(0.693359375)
+    r = r - n * f32(-2.12194440e-4)
+    p = f32(1.9875691500e-4)
+    p = p * r + f32(1.3981999507e-3)
+    p = p * r + f32(8.3334519073e-3)
+    p = p * r + f32(4.1665795894e-2)
+    p = p * r + f32(1.6666665459e-1)
+    p = p * r + f32(5.0000001201e-1)
+    p = p * r * r + r + ONE
+    exponent = (np.int32(n) + np.int32(127)) << np.int32(23)
+    return p * np.int32(exponent).view(np.float32)
+
+
+@fast
+def activate(A, z, d, n, code):
+    """n values at A[z:]: apply the activation; its derivative goes to A[d:]."""
+    if code == TANH:
+        for i in range(n):
+            a = tanh(A[z + i])
+            A[z + i] = a
+            A[d + i] = ONE - a * a
+    elif code == RELU:
+        for i in range(n):
+            x = A[z + i]
+            A[z + i] = x if x > ZERO else ZERO
+            A[d + i] = ONE if x > ZERO else ZERO
+    elif code == SIGMOID:
+        for i in range(n):
+            a = HALF * tanh(HALF * A[z + i]) + HALF
+            A[z + i] = a
+            A[d + i] = a * (ONE - a)
+    elif code == GELU:
+        for i in range(n):
+            x = A[z + i]
+            c = HALF * erf(x * RSQRT2) + HALF
+            A[z + i] = x * c
+            A[d + i] = c + x * (RSQRT_2PI * exp(-HALF * x * x))
+    else:
+        for i in range(n):
+            A[d + i] = ONE
+
+
+@fast
+def drop(A, z, d, places, channels, lanes, words, first, threshold, scale):
+    """Dropout of a map [places][channels], stored with `lanes` values a place.
+
+    The word of channel c at place i is words[first + c * places + i]: the order in which PyTorch flattens.
+    """
+    for i in range(places):
+        for c in range(channels):
+            keep = scale if words[first + c * places + i] >= threshold else ZERO
+            A[z + i * lanes + c] *= keep
+            A[d + i * lanes + c] *= keep
+
+
+@njit(nogil=True, error_model="numpy")
+def philox(words, n, seed, purpose, epoch, step):
+    """words[:n] become the numbers of `zoo.philox.random_words`; the length of `words` is a multiple of 4, at least n."""
+    for group in range((n + 3) // 4):
+        c0, c1, c2, c3 = np.uint64(group), np.uint64(step), np.uint64(epoch), np.uint64(purpose)
+        k0, k1 = np.uint64(seed) & LOW32, np.uint64(seed) >> SHIFT32
+        for _ in range(10):
+            p0, p1 = c0 * MULTIPLIER0, c2 * MULTIPLIER1
+            c0, c1, c2, c3 = (p1 >> SHIFT32) ^ c1 ^ k0, p1 & LOW32, (p0 >> SHIFT32) ^ c3 ^ k1, p0 & LOW32
+            k0, k1 = (k0 + KEY_STEP0) & LOW32, (k1 + KEY_STEP1) & LOW32
+        words[4 * group] = np.uint32(c0)
+        words[4 * group + 1] = np.uint32(c1)
+        words[4 * group + 2] = np.uint32(c2)
+        words[4 * group + 3] = np.uint32(c3)
+
+
+@fast
+def cross_entropy(A, z, g, classes, label, scale):
+    """Loss of the logits A[z : z + classes]; its gradient times `scale` goes to A[g:]."""
+    top = A[z]
+    for i in range(1, classes):
+        top = max(top, A[z + i])
+    total = ZERO
+    for i in range(classes):
+        e = exp(A[z + i] - top)
+        A[g + i] = e
+        total += e
+    for i in range(classes):
+        A[g + i] *= scale / total
+    A[g + label] -= scale
+    return f32(math.log(total)) + top - A[z + label]
+
+
+@njit(nogil=True, error_model="numpy")
+def largest(A, z, classes):
+    """The class of the largest logit, the first of equals."""
+    best = 0
+    for i in range(1, classes):
+        if A[z + i] > A[z + best]:
+            best = i
+    return best
+
+
+@fast
+def adam(P, M, V, G, REAL, lr, decay, t):
+    """One step of Adam with L2 decay (t counts from 1); G becomes 0. REAL is 1 at weights, 0 at padding."""
+    size = f32(lr / (1.0 - 0.9**t))
+    root = f32(math.sqrt(1.0 - 0.999**t))
+    for i in range(P.shape[0]):
+        g = (G[i] + decay * P[i]) * REAL[i]
+        m = BETA1 * M[i] + REST1 * g
+        v = BETA2 * V[i] + REST2 * g * g
+        M[i] = m
+        V[i] = v
+        P[i] -= size * m / (f32(math.sqrt(v)) / root + EPS)
+        G[i] = ZERO
+
+
+@fast
+def sgd(P, M, G, REAL, lr, decay, momentum):
+    """One step of SGD with momentum and L2 decay; G becomes 0."""
+    for i in range(P.shape[0]):
+        m = momentum * M[i] + (G[i] + decay * P[i]) * REAL[i]
+        M[i] = m
+        P[i] -= lr * m
+        G[i] = ZERO
+
+
+@njit(nogil=True, error_model="numpy")
+def fetch(pixels, image, table, X):
+    """One image [place][channel] of uint8 into X, normalised by table[channel, value]."""
+    channels = table.shape[0]
+    for place in range(pixels.shape[1] // channels):
+        for c in range(channels):
+            X[place * channels + c] = table[c, pixels[image, place * channels + c]]
