@@ -11,9 +11,13 @@ from pkgutil import resolve_name
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
+
+# In a multirun of this process: -1, then the jobs that failed; the others go on. Empty elsewhere: a failure ends the job.
+_failures_of_sweep: list[int] = []
 
 
 @hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")
@@ -26,7 +30,11 @@ def run(composed: DictConfig) -> None:
         config = read_config(composed)
         resolve_name(config.task.run)(config)
     except UserError as error:
-        fail(str(error))
+        if not _failures_of_sweep:
+            fail(str(error))
+        job = HydraConfig.get()
+        print(f"{' '.join(job.overrides.task)}: {error}", file=sys.stderr)
+        _failures_of_sweep.append(job.job.num)
     except KeyboardInterrupt:
         fail("Stopped. What is stored stays; the same command goes on from there.", code=130)
 
@@ -44,10 +52,14 @@ def main() -> None:
     arguments, unknown = get_args_parser().parse_known_args()
     asks_hydra = arguments.help or arguments.hydra_help or arguments.shell_completion
     if not (asks_hydra or arguments.config_dir or arguments.config_path or arguments.config_name or unknown):
-        problems = command_line_problems(arguments.overrides, CONFIG_DIR)
+        problems = command_line_problems(arguments.overrides, CONFIG_DIR, arguments.multirun)
         if problems:
             fail(mistakes(problems))
+    if arguments.multirun:
+        _failures_of_sweep.append(-1)
     run()
+    if len(_failures_of_sweep) > 1:
+        fail(f"{len(_failures_of_sweep) - 1} of the runs failed; the same command tries them again.")
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ class Architecture:
         else:
             self._class = _module_class(module)
             with torch.random.fork_rng(devices=[]):  # looking at a network must not move anybody's random numbers
-                example = self._build("relu", 0.0)
+                example = self._example()
             self.layout = _slots([(n, tuple(p.shape)) for n, p in example.named_parameters()])
             self.buffer_layout = _slots([(n, tuple(b.shape)) for n, b in example.named_buffers()])
             self._buffer_dtypes = {n: b.dtype for n, b in example.named_buffers()}
@@ -259,6 +259,39 @@ class Architecture:
                 f"are wanted; end arch.layers with {{linear: {self.classes}}}"
             )
         return names, shapes, dropouts
+
+    def _example(self) -> nn.Module:
+        """A module of the class, after checks of what the rest of the code relies on.
+
+        Raises:
+            UserError: if it cannot be called as described, its state is more than parameters and buffers, or it draws
+                random numbers of its own: a model would then depend on what was trained before it.
+        """
+        what = f"arch.module={self.module_path}"
+        try:
+            example = self._build("relu", 0.0)
+            deterministic = [layer.eval() for layer in example.modules() if type(layer) is nn.Dropout]
+            before = torch.get_rng_state()
+            shape = tuple(example(torch.zeros(2, *self.image)).shape)
+        except Exception as error:
+            call = f"image={self.image}, classes={self.classes}, {self.module_args}"
+            raise UserError(
+                f"{what}: does not work when called with {call} ({type(error).__name__}: {error})"
+            ) from error
+        if shape != (2, self.classes):
+            raise UserError(f"{what}: gives outputs of shape {shape} for 2 images, but (2, {self.classes}) is wanted")
+        if not torch.equal(before, torch.get_rng_state()):
+            raise UserError(
+                f"{what}: draws random numbers in training; the only such layer that a zoo can repeat is nn.Dropout"
+            )
+        for layer in deterministic:
+            layer.train()
+        names = [name for name, _ in [*example.named_parameters(), *example.named_buffers()]]
+        if sorted(names) != sorted(example.state_dict()):
+            raise UserError(
+                f"{what}: shares weights between layers or has buffers that are not saved; a zoo can hold neither"
+            )
+        return self._build("relu", 0.0)  # the forward pass has moved the buffers of the first one
 
     # ------------------------------------------------------------------------------------- one model
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
+import os
 import re
 import types
 import typing
@@ -169,6 +171,9 @@ def _typed_fields(value: Any, kind: Any, key: str, problems: list[str]) -> Any:
 
 
 def _check_limits(value: Any, limits: typing.Mapping[str, Any], key: str, problems: list[str]) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        problems.append(f"{key}: got {value}, but it must be finite")
+        return
     if "choices" in limits and value not in limits["choices"]:
         problems.append(f"{key}: got {value!r}{_nearest(str(value), limits['choices'])}")
     tests = {
@@ -215,6 +220,12 @@ def combination_problems(config: Config) -> list[str]:
         problems.append(
             f"zoo.schedule=onecycle cycles SGD's momentum: zoo.grid.optimizer must be [sgd], got {grid.optimizer}"
         )
+    if zoo.schedule == "onecycle" and zoo.epochs == 0:
+        problems.append("zoo.schedule=onecycle spans the epochs: zoo.epochs must be at least 1, got 0")
+    root = Path(config.paths.root).absolute()
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        problems.append(f"paths.root: got {config.paths.root}, but {there} is no folder that can be written to")
     if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         problems.append("trainer=gpu: PyTorch finds no CUDA device on this machine; use trainer=cpu")
     if arch.classes is not None and arch.classes != dataset.classes:
@@ -253,12 +264,13 @@ def engine_refusal(config: Config, arch: Architecture) -> str | None:
 # --------------------------------------------------------------------------------------------- the command line
 
 
-def command_line_problems(overrides: list[str], config_dir: Path) -> list[str]:
+def command_line_problems(overrides: list[str], config_dir: Path, multirun: bool = False) -> list[str]:
     """All that is wrong with the overrides of a command line, a sentence each; Hydra itself would stop at the first.
 
     Args:
         overrides: e.g. ["zoo=mnist_seed", "zoo.models=64"].
         config_dir: the folder that holds config.yaml.
+        multirun: whether several values of an override are a sweep. Each value is checked, though not each combination.
     """
     problems: list[str] = []
     parsed = []
@@ -267,10 +279,13 @@ def command_line_problems(overrides: list[str], config_dir: Path) -> list[str]:
             parsed.append(OverridesParser.create().parse_override(text))
         except HydraException as error:
             problems.append(f"{text!r} cannot be read as key=value ({str(error).splitlines()[0]})")
+        else:
+            if parsed[-1].is_sweep_override() and not multirun:
+                problems.append(f"{text}: several values are a sweep; add -m, or write a list as [a,b]")
     with initialize_config_dir(str(config_dir), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         groups = _groups(loader)
-        good_groups, values = [], []
+        good, values = [], []
         for override in parsed:
             key = override.key_or_group
             if key.startswith("hydra"):
@@ -282,27 +297,28 @@ def command_line_problems(overrides: list[str], config_dir: Path) -> list[str]:
             wrong = [option for option in _choices(override) if option not in options and option != "null"]
             problems += [f"{key}: got {option!r}{_nearest(option, options)}" for option in wrong]
             if not wrong:
-                good_groups.append(_first(override))
+                good.append(override)
         try:
-            base = compose("config", good_groups)
+            base = compose("config", [_as_text(override) for override in good])
         except HydraException as error:
             return [*problems, str(error)]
-        good_values = []
         for override in values:
             unknown = None if override.is_add() else _unknown_key(base, override.key_or_group, groups)
             if unknown:
                 problems.append(unknown)
             else:
-                good_values.append(_first(override))
-        try:
-            config = compose("config", good_groups + good_values)
-            read_config(config)
-        except HydraException as error:
-            problems.append(str(error))
-        except UserError as error:
-            problems += [
-                line.removeprefix("- ") for line in str(error).splitlines() if "othing was started" not in line
-            ]
+                good.append(override)
+        for chosen in _one_at_a_time(good):
+            found = []
+            try:
+                read_config(compose("config", chosen))
+            except HydraException as error:
+                found = [str(error)]
+            except UserError as error:
+                found = [
+                    line.removeprefix("- ") for line in str(error).splitlines() if "othing was started" not in line
+                ]
+            problems += [problem for problem in found if problem not in problems]
     return problems
 
 
@@ -322,11 +338,20 @@ def _choices(override: Override) -> list[str]:
     return [str(override.get_value_element_as_str())]
 
 
-def _first(override: Override) -> str:
-    """An override as text; of a sweep, its first value."""
+def _as_text(override: Override, choice: int = 0) -> str:
+    """An override as text; of a sweep, one of its values."""
     if not override.is_sweep_override():
         return override.input_line or ""
-    return f"{override.get_key_element()}={_choices(override)[0]}"
+    return f"{override.get_key_element()}={_choices(override)[choice]}"
+
+
+def _one_at_a_time(overrides: list[Override]) -> list[list[str]]:
+    """Command lines in which every value of every sweep occurs: first all first values, then one other value each."""
+    lines = [[_as_text(override) for override in overrides]]
+    for i, override in enumerate(overrides):
+        for choice in range(1, len(_choices(override))):
+            lines.append([*lines[0][:i], _as_text(override, choice), *lines[0][i + 1 :]])
+    return lines
 
 
 def _unknown_key(config: DictConfig, key: str, groups: set[str]) -> str | None:

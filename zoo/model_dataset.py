@@ -60,14 +60,14 @@ class ModelDataset(Dataset[tuple[Tensor, dict[str, Any]]]):
     ) -> None:
         ids, chosen = zoo.choose_models(split, models), zoo.choose_epochs(epochs)
         table = _properties(zoo, ids, chosen, properties)
-        weights = zoo.weights(models=ids, epochs=chosen, layers=layers).reshape(len(ids) * len(chosen), -1)
+        weights = zoo.weights(models=ids, epochs=chosen, layers=layers)
+        weights = weights.reshape(len(table), weights.shape[2])
         keep = np.ones(len(weights), bool)
-        largest = np.abs(weights).max(axis=1, initial=0)  # NaN where any value is
         if drop_nonfinite:
-            keep &= np.isfinite(largest)
+            keep &= np.isfinite(weights).all(axis=1)
         self.dropped_nonfinite = int((~keep).sum())
         if weight_threshold is not None:
-            keep &= ~(largest > weight_threshold)
+            keep &= ~(np.abs(weights) > weight_threshold).any(axis=1)
         self.dropped_threshold = int((~keep).sum()) - self.dropped_nonfinite
         if not keep.all():
             log.warning(

@@ -60,7 +60,7 @@ class ZooConfig:
     models: int | None = field(metadata={"min": 1})  # the first rows of the spec; null: all of them
     split_seed: int = field(metadata={"min": 0})  # deals the models out to train / val / test
     block_size: int = field(metadata={"min": 1})  # models a file; also what is lost at most is one epoch of a block
-    published: str | None  # what the preset stands for in the paper, and where it departs from it
+    published: str | None  # what the preset stands for in the paper; overrides may depart from it
 
 
 def spec_size(config: ZooConfig) -> int:

@@ -66,7 +66,9 @@ class Zoo:
         self.n_buffers = _width(self.buffer_layout)
         self.n_models: int = description["models"]
         self.epochs = list(range(description["epochs"] + 1))
-        self.redo = f"run `{description.get('command', 'the command that made it')}` again"
+        command = description.get("command")
+        where = "" if path.parent == Path("outputs/zoos") else f" paths.root={path.parent.parent}"
+        self.redo = f"run `{command}{where}` again" if command else "run the command that made it again"
 
     # --------------------------------------------------------------------------------------- open, create, finalise
 
@@ -289,12 +291,15 @@ class Zoo:
 
     def module(self, model: int, epoch: int) -> nn.Module:
         """One model at one epoch as an ordinary module in evaluation mode. Raises UserError as `weights`."""
+        import torch
+
         from zoo.architecture import Architecture
 
         state = self.state_dict(model, epoch)
         row = self._read_models().iloc[model]
         dropout = 0.0 if pd.isna(row["dropout"]) else float(row["dropout"])
-        module = Architecture.from_dict(self.description["arch"]).module(row["activation"], dropout)
+        with torch.random.fork_rng(devices=[]):  # building it draws weights that are not wanted
+            module = Architecture.from_dict(self.description["arch"]).module(row["activation"], dropout)
         module.load_state_dict(state)
         return module.eval()
 
@@ -832,9 +837,9 @@ def _columns(layout: list[dict[str, Any]], layers: Sequence[str] | None) -> list
     return columns
 
 
-def _known_numbers(asked: Iterable[int], stored: Sequence[int], word: str, name: str) -> np.ndarray:
+def _known_numbers(asked: Iterable[int] | int, stored: Sequence[int], word: str, name: str) -> np.ndarray:
     """`asked` as int64 [n]. Raises UserError for what is no id or epoch of the zoo (a mask of booleans, for one)."""
-    numbers = np.array(list(asked))
+    numbers = np.array([asked] if isinstance(asked, int | np.integer) else list(asked))
     if not numbers.size:
         return numbers.astype(np.int64)
     if numbers.dtype.kind not in "iu":

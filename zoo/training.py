@@ -32,7 +32,6 @@ from zoo import Zoo, engines
 from zoo.architecture import Architecture
 from zoo.config import Config, training_conditions
 from zoo.engines import Engine, Population, Protocol, Scores
-from zoo.engines.engine import available_cores
 from zoo.images import AugmentConfig, ImageData, Images, load_images, plan_shape
 from zoo.spec import model_table, spec_size
 from zoo.store import Block
@@ -265,7 +264,7 @@ def describe(config: Config, arch: Architecture, data: ImageData) -> dict[str, A
 def _command() -> str:
     """The command that regenerates the zoo, without what concerns this machine only."""
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    local = ("paths.", "logger", "trainer", "engine.threads", "task")
+    local = ("paths.", "logger", "engine.threads", "task")
     kept = [shlex.quote(override) for override in overrides if not override.startswith(local)]
     return " ".join(["python run.py", *kept])
 
@@ -455,7 +454,7 @@ def plan_zoo(config: Config) -> None:
     engine = engines.choose(config.engine.name, arch, *training_conditions(config))
     table = Table(title=f"Zoo {config.zoo.name}", show_header=False, title_justify="left")
     if config.zoo.published:
-        table.add_row("published as", config.zoo.published)
+        table.add_row("preset of", config.zoo.published)
     splits = ", ".join(f"{(models['split'] == split).sum()} {split}" for split in ("train", "val", "test"))
     table.add_row("models", f"{len(models)} of {spec_size(config.zoo)} in the spec ({splits})")
     for factor, values in asdict(config.zoo.grid).items():
@@ -475,8 +474,7 @@ def plan_zoo(config: Config) -> None:
 
 def _seconds_an_image(config: Config, arch: Architecture, models: pd.DataFrame, protocol: Protocol) -> float:
     """Seconds of training one model with one image on this machine, measured on random images for a moment."""
-    threads = config.engine.threads or available_cores()
-    rows = models.head(config.engine.lanes * threads if not arch.is_module else 1)
+    rows = models.head(1 if arch.is_module else config.zoo.block_size)
     batch = min(protocol.batch_size, 10)
     pixels = torch.randint(0, 256, (20 * batch, *arch.image), dtype=torch.uint8)
     images = Images(pixels, torch.randint(0, arch.classes, (len(pixels),)))

@@ -27,8 +27,8 @@ def call(*words: str, folder: Path) -> subprocess.CompletedProcess:
     return subprocess.run([*PROGRAM, *words], cwd=folder, capture_output=True, text=True, timeout=300)
 
 
-def problems(*overrides: str) -> str:
-    return "\n".join(command_line_problems(list(overrides), ROOT / "conf"))
+def problems(*overrides: str, multirun: bool = False) -> str:
+    return "\n".join(command_line_problems(list(overrides), ROOT / "conf", multirun))
 
 
 def test_all_mistakes_are_told_at_once_before_anything_starts(tmp_path):
@@ -74,6 +74,10 @@ def test_all_mistakes_are_told_at_once_before_anything_starts(tmp_path):
         (["+zoo.extra=1"], "zoo.extra: unknown key"),
         (["engine=fusd"], "engine: got 'fusd'"),
         (["zoo="], "zoo"),
+        (["zoo.models=4,5"], "add -m"),
+        (["zoo.grid.lr=[inf]"], "must be finite"),
+        (["paths.root=/dev/null"], "paths.root: got /dev/null"),
+        (["zoo=cifar10_resnet18_seed", "zoo.epochs=0"], "at least 1, got 0"),
         (["nonsense"], "cannot be read as key=value"),
         (["arch.layers=[flatten,{linaer: 10}]"], "is no layer"),
     ],
@@ -90,7 +94,14 @@ def test_a_mistake_names_key_value_and_what_is_allowed(overrides, words):
     ],
 )  # fmt: skip
 def test_what_is_right_passes(overrides):
-    assert problems(*overrides) == ""
+    assert problems(*overrides, multirun=True) == ""
+
+
+def test_every_value_of_a_sweep_is_checked():
+    told = problems("zoo.models=4,abc", "zoo=digits_seed,mnist_sed", "zoo.epochs=1,-1", multirun=True)
+    assert "mnist_sed" in told
+    assert "zoo.models: got 'abc'" in told
+    assert "zoo.epochs: got -1" in told
 
 
 def test_help_names_tasks_groups_and_overrides(tmp_path):
@@ -122,6 +133,16 @@ def test_several_zoos_with_one_command(tmp_path):
     for name in ("digits_hyp10f", "digits_hyp10r"):
         assert Zoo.open(tmp_path / "outputs" / "zoos" / name).finished
     assert subprocess.run(sweep[:2], capture_output=True, text=True).returncode == 2
+
+
+def test_a_zoo_that_fails_does_not_stop_the_others(tmp_path):
+    words = [w for w in SMALL if not w.startswith(("zoo=", "zoo.epochs"))]
+    assert call("zoo=digits_hyp10f", "zoo.epochs=1", "zoo.batch_size=20", *words, folder=tmp_path).returncode == 0
+    result = call("-m", "zoo=digits_hyp10f,digits_seed", "zoo.epochs=1", *words, folder=tmp_path)
+    assert result.returncode == 2
+    assert "was made with protocol.batch_size=20, now 10" in result.stderr
+    assert "1 of the runs failed" in result.stderr
+    assert Zoo.open(tmp_path / "outputs" / "zoos" / "digits_seed").finished
 
 
 # What a kill inside a write means: the process dies by SIGKILL at its n-th call of os.fsync or os.replace.

@@ -144,6 +144,41 @@ def test_only_module_classes_are_called(path):
         Architecture("odd", (1, 8, 8), 10, module=path)
 
 
+class OddNet(TinyNet):
+    """What a module may do wrong."""
+
+    def __init__(self, image, classes, fault):
+        super().__init__(image, classes)
+        self.fault = fault
+        if fault == "tied":
+            self.twin = self.head[2]
+        if fault == "buffer":
+            self.register_buffer("unsaved", torch.zeros(1), persistent=False)
+
+    def forward(self, x):
+        if self.fault == "noise":
+            x = x + torch.randn_like(x)
+        if self.fault == "functional dropout":
+            x = nn.functional.dropout(x, 0.5, self.training)
+        return super().forward(x)[:, : 3 if self.fault == "outputs" else None]
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("noise", "random numbers"), ("functional dropout", "random numbers"), ("tied", "shares weights"),
+        ("buffer", "not saved"), ("outputs", r"\(2, 3\)"),
+    ],
+)  # fmt: skip
+def test_modules_that_a_zoo_could_not_repeat_or_hold_are_refused(fault, words):
+    path = "tests.zoo.test_architecture.OddNet"
+    with pytest.raises(UserError, match=words):
+        Architecture("odd", (1, 4, 4), 5, module=path, module_args={"fault": fault})
+    with pytest.raises(UserError, match="does not work when called with"):
+        Architecture("odd", (1, 4, 4), 5, module=path, module_args={"unknown": 1})
+    Architecture("odd", (1, 4, 4), 5, module=path, module_args={"fault": None})
+
+
 def test_initial_weights_are_the_published_recipe():
     """Written out as the published code has it: seed, build the layers in order, draw again layer by layer."""
     for name in ("cnn_s", "cnn_m"):

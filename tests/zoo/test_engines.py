@@ -57,6 +57,13 @@ def norm(population: Population) -> np.ndarray:
     return np.linalg.norm(population.first_moment, axis=1)
 
 
+class OwnDropout(torch.nn.Sequential):
+    """A user's module with a dropout that is no factor of the zoo."""
+
+    def __init__(self, image, classes, p):
+        super().__init__(torch.nn.Flatten(), torch.nn.Dropout(p), torch.nn.Linear(16, classes))
+
+
 class EngineTester:
     """What holds for every engine. Subclasses name the engine."""
 
@@ -166,6 +173,7 @@ class TestLoop(EngineTester):
             rows = model_rows(optimizer=[optimizer], weight_decay=[1e-2])
             ours = run(self.make(arch, rows, data, Protocol(10, 2, "constant")), initial_population(arch, rows), 2)
             module = initial_module(arch, 1, "kaiming_uniform", "tanh", 0.0)
+            torch.set_num_threads(1)  # as the engine: the order of sums depends on it
             plain = (
                 torch.optim.Adam(module.parameters(), lr=1e-3, weight_decay=1e-2)
                 if optimizer == "adam"
@@ -182,6 +190,19 @@ class TestLoop(EngineTester):
                 running, _, population = ours[epoch - 1]
                 np.testing.assert_array_equal(population.weights[0], arch.weights(module).numpy())
                 assert running.loss[0] == pytest.approx(losses / len(data.train))
+
+    def test_a_modules_own_dropout_is_kept(self):
+        data = image_data((1, 4, 4), classes=5)
+        weights = []
+        for dropout in (0.0, 0.9):
+            arch = Architecture(
+                "own", (1, 4, 4), 5, module="tests.zoo.test_engines.OwnDropout", module_args={"p": dropout}
+            )
+            rows = model_rows(activation=["relu"])
+            weights.append(
+                run(self.make(arch, rows, data, Protocol(10, 1, "constant")), initial_population(arch, rows), 1)
+            )
+        assert not np.array_equal(weights[0][0][2].weights, weights[1][0][2].weights)
 
     def test_trains_a_resnet_with_augmentation_and_resumes_it(self):
         arch = architecture("resnet18")

@@ -21,7 +21,6 @@ from zoo.initialization import initial_module
 MOMENTUM = 0.9  # of SGD; without Nesterov
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPS = 1e-8
-EVALUATION_BATCH = 32  # images a model sees at once when evaluated
 
 T = TypeVar("T")
 
@@ -110,7 +109,11 @@ class Engine(ABC):
         self.data = data.to(self.device)
         # Models are the parallel dimension: one thread inside an operation, several models side by side. It also keeps
         # the order of every sum, and so the bits, independent of the number of threads.
+        self._threads_before = torch.get_num_threads()
         torch.set_num_threads(1)
+        if self.device.type == "cuda":  # the same bits every time, and those of float32
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         self.threads = (threads or available_cores()) if self.device.type == "cpu" else 1
         self._pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
         self.steps_per_epoch = -(-len(data.train) // protocol.batch_size)  # the last, partial batch is trained
@@ -154,6 +157,7 @@ class Engine(ABC):
     def close(self) -> None:
         """Release the threads."""
         self._pool.shutdown()
+        torch.set_num_threads(self._threads_before)
 
     def _side_by_side(self, work: Callable[[T], None], items: Iterable[T]) -> None:
         """Do `work` on every item, several at a time; an exception of any is raised here."""

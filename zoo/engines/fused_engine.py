@@ -37,10 +37,8 @@ class FusedEngine(Engine):
         self.real[self.positions] = 1
         factors, momenta = schedule_table(self.protocol, self.steps_per_epoch)
         self.factors, self.momenta = np.array(factors), np.array(momenta)
-        # Normalised values of the 256 pixel values, by channel, with the bits of `ImageData.normalise`.
-        grey = torch.arange(256, dtype=torch.uint8).view(1, 256, 1, 1).expand(1, 256, self.arch.image[0], 1)
-        grey = grey.permute(0, 2, 1, 3)  # [1, channels, 256, 1]
-        self.table = np.ascontiguousarray(self.data.normalise(grey)[0, :, :, 0].numpy())
+        places = self.arch.image[1] * self.arch.image[2]
+        self.mean, self.std = (np.tile(values.numpy(), places) for values in (self.data.mean, self.data.std))
         self.pixels, self.labels = _channels_last(self.data.train)
         self.scratch: queue.SimpleQueue[_Scratch] = queue.SimpleQueue()
         for _ in range(self.threads):
@@ -96,7 +94,7 @@ class FusedEngine(Engine):
             row, scratch = self.rows[i], self.scratch.get()
             p = float(row["dropout"])
             self.train_model(
-                self.pixels, self.labels, self.table, self.order[i], first, last, self.protocol.batch_size,
+                self.pixels, self.labels, self.mean, self.std, self.order[i], first, last, self.protocol.batch_size,
                 self.weights[i], self.first[i], self.second[i], self.real, *scratch.training,
                 ACTIVATION_CODES[row["activation"]], row["optimizer"] == "adam", float(row["lr"]),
                 np.float32(row["weight_decay"]), np.uint64(round(p * 2.0**32)), np.float32(1 / (1 - p)), int(row["seed"]),
@@ -133,7 +131,15 @@ class FusedEngine(Engine):
             scratch = self.scratch.get()
             activation = ACTIVATION_CODES[self.rows[i]["activation"]]
             self.evaluate_model(
-                pixels, labels, self.table, self.weights[i], *scratch.evaluation, activation, loss[i], correct[i]
+                pixels,
+                labels,
+                self.mean,
+                self.std,
+                self.weights[i],
+                *scratch.evaluation,
+                activation,
+                loss[i],
+                correct[i],
             )
             self.scratch.put(scratch)
 
@@ -158,12 +164,12 @@ class _Scratch:
     @classmethod
     def make(cls, plan: kernels.Plan, batch_size: int) -> _Scratch:
         """Zeros."""
-        # 64 values after the image: whole vectors are read past its end.
         draws = [s.outputs * s.places for s in plan.stages if s.dropout is not None]
         words = tuple(_aligned((-(-batch_size * n // 4) * 4,), np.uint32) for n in draws or [0])
-        sizes = (plan.weights, plan.copy, plan.arena)
-        gradient, copy, arena = (_aligned((n,)) for n in sizes)
-        return cls(gradient, copy, arena, _aligned((plan.winners,), np.int32), _aligned((plan.image + 64,)), words)
+        # Twice of what evaluation fills with two images; 64 values after the image: whole vectors are read past its end.
+        sizes = (plan.weights, 2 * plan.copy, 2 * plan.arena, 2 * plan.image + 64)
+        gradient, copy, arena, image = (_aligned((n,)) for n in sizes)
+        return cls(gradient, copy, arena, _aligned((plan.winners,), np.int32), image, words)
 
     @property
     def training(self) -> tuple[Any, ...]:

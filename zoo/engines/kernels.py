@@ -61,10 +61,15 @@ class Stage:
         )  # lanes of the backward pass: a kernel's row
         self.padded_row = _up(self.row, self.back_vector)
         self.back_vectors = self.padded_row // self.back_vector
-        per_column = (4 if self.pool else 1) * self.vectors
-        fits = [t for t in range(1, self.side + 1) if self.side % t == 0 and t * per_column <= REGISTERS]
-        self.tile = max(fits, default=1)  # output columns computed at once
-        self.w = self.b = self.copy = self.i = self.z = self.d = self.g = 0  # offsets, set by `plan`
+        self.w = self.b = self.copy = self.copy_b = self.i = self.z = self.d = self.g = 0  # offsets, set by `plan`
+
+    def tile(self, images: int) -> int:
+        """Output columns computed at once, when as many images go together."""
+        vectors = self.vectors if images == 1 else self.lanes // 8
+        per_column = (4 if self.pool else 1) * vectors
+        return max(
+            (t for t in range(1, self.side + 1) if self.side % t == 0 and t * per_column <= REGISTERS), default=1
+        )
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,8 @@ def plan(arch: Architecture) -> Plan:
     for s in found:
         s.w, s.b = weights, weights + _up(s.outputs * s.kernel * s.padded_row, 16)
         weights = s.b + _up(s.lanes, 16)
-        s.copy, copy = copy, copy + _up(s.kernel * s.row * s.lanes, 16)
+        s.copy, s.copy_b = copy, copy + s.kernel * s.row * s.lanes
+        copy = _up(s.copy_b + s.lanes, 16)
         s.i, winners = winners, winners + _up(s.values, 16)
     for s in found:
         # 16 values after each block: the backward pass reads and writes whole vectors past the end of a row.
@@ -189,54 +195,67 @@ def source(arch: Architecture) -> str:
     layout, w = plan(arch), _Writer()
     w(0, HEADER.format(name=arch.name))
     for s in layout.stages:
-        _forward(w, s)
+        _forward(w, s, images=1)
+        _forward(w, s, images=2)
         _weight_gradient(w, s)
         if s.index:
             _input_gradient(w, s, layout.stages[s.index - 1])
     _relayout(w, layout)
-    _one_image(w, layout)
+    _networks(w, layout)
     _loops(w, layout)
     return "\n".join(w.lines) + "\n"
 
 
-def _forward(w: _Writer, s: Stage) -> None:
-    """Convolution, pool and the winners' positions; a tile of outputs at a time, in registers."""
-    v, rows = s.vector, 2 if s.pool else 1
-    columns = s.tile * rows
-    w(0, f"@whole\ndef forward{s.index}(X, x0, P, C, A, I):")
-    w(1, f"# X at x0: [{s.size}][{s.size}][{s.input_lanes}] -> A at {s.z}: [{s.side}][{s.side}][{s.lanes}]")
+def _forward(w: _Writer, s: Stage, images: int) -> None:
+    """Convolution, pool and, in training, the winners' positions; a tile of outputs at a time, in registers.
+
+    In evaluation two images go together, value by value side by side, [row][column][channel][image]: eight channels of
+    both fill a vector of 16, and `pairs` spreads two input values over it in one instruction. In training one goes
+    alone, since the backward pass needs each image's own winners and whole kernel rows.
+    """
+    v = s.vector if images == 1 else 16
+    rows, lanes, inputs, tile = 2 if s.pool else 1, images * s.lanes, images * s.input_lanes, s.tile(images)
+    vectors, columns, spread = lanes // v, tile * rows, ("broadcast", "pairs")[images - 1]
+    w(0, f"@whole\ndef forward{s.index}_{images}(X, x0, C, A, I):")
+    w(1, f"# X at x0: [{s.size}][{s.size}][{inputs}] -> A at {images * s.z}: [{s.side}][{s.side}][{lanes}]")
     w(1, f"for py in range({s.side}):")
-    w(2, f"for tile in range({s.side // s.tile}):")
-    w(3, f"corner = x0 + (py * {rows * s.size} + tile * {columns}) * {s.input_lanes}")
+    w(2, f"for tile in range({s.side // tile}):")
+    w(3, f"corner = x0 + (py * {rows * s.size} + tile * {columns}) * {inputs}")
     for r in range(rows):
         for c in range(columns):
-            w(3, "; ".join(f"a{r}_{c}_{k} = load{v}(P, {s.b + k * v})" for k in range(s.vectors)))
+            w(3, "; ".join(f"a{r}_{c}_{k} = load{v}(C, {images * s.copy_b + k * v})" for k in range(vectors)))
     w(3, f"for ky in range({s.kernel}):")
-    w(4, f"xb = corner + ky * {s.size * s.input_lanes}\nwb = {s.copy} + ky * {s.row * s.lanes}")
+    w(4, f"xb = corner + ky * {s.size * inputs}\nwb = {images * s.copy} + ky * {s.row * lanes}")
     w(4, f"for j in range({s.row}):")
-    for k in range(s.vectors):
-        w(5, f"w{k} = load{v}(C, wb + j * {s.lanes} + {k * v})")
+    for k in range(vectors):
+        w(5, f"w{k} = load{v}(C, wb + j * {lanes} + {k * v})")
     for r in range(rows):
         for c in range(columns):
-            w(5, f"x = broadcast{v}(X, xb + j + {(r * s.size + c) * s.input_lanes})")
-            for k in range(s.vectors):
+            w(5, f"x = {spread}{v}(X, xb + j * {images} + {(r * s.size + c) * inputs})")
+            for k in range(vectors):
                 w(5, f"a{r}_{c}_{k} = fma{v}(x, w{k}, a{r}_{c}_{k})")
-    w(3, f"ob = {s.z} + (py * {s.side} + tile * {s.tile}) * {s.lanes}")
-    if s.pool:
-        w(3, f"ib = {s.i} + (py * {s.side} + tile * {s.tile}) * {s.lanes}")
+    w(3, f"ob = {images * s.z} + (py * {s.side} + tile * {tile}) * {lanes}")
+    winners = s.pool and images == 1
+    if winners:
+        w(3, f"ib = {s.i} + (py * {s.side} + tile * {tile}) * {lanes}")
         w(3, f"i0 = isplat{v}(np.int32((py * {2 * s.size} + tile * {columns}) * {s.input_lanes}))")
-    for t in range(s.tile):
-        for k in range(s.vectors):
-            to = t * s.lanes + k * v
+    for t in range(tile):
+        for k in range(vectors):
+            to = t * lanes + k * v
             if not s.pool:
                 w(3, f"store{v}(A, ob + {to}, a0_{t}_{k})")
                 continue
-            w(3, f"m = a0_{2 * t}_{k}\nq = isplat{v}(np.int32({2 * t * s.input_lanes}))")
+            w(3, f"m = a0_{2 * t}_{k}")
+            if winners:
+                w(3, f"q = isplat{v}(np.int32({2 * t * s.input_lanes}))")
             for r, c in ((0, 2 * t + 1), (1, 2 * t), (1, 2 * t + 1)):
                 other = f"a{r}_{c}_{k}"
-                w(3, f"q = igreater{v}({other}, m, isplat{v}(np.int32({(r * s.size + c) * s.input_lanes})), q)")
+                if winners:
+                    w(3, f"q = igreater{v}({other}, m, isplat{v}(np.int32({(r * s.size + c) * s.input_lanes})), q)")
                 w(3, f"m = greater{v}({other}, m, {other}, m)")
-            w(3, f"istore{v}(I, ib + {to}, iadd{v}(q, i0))\nstore{v}(A, ob + {to}, m)")
+            if winners:
+                w(3, f"istore{v}(I, ib + {to}, iadd{v}(q, i0))")
+            w(3, f"store{v}(A, ob + {to}, m)")
 
 
 def _kernel_rows(s: Stage) -> list[list[tuple[int, int]]]:
@@ -296,14 +315,15 @@ def _input_gradient(w: _Writer, s: Stage, before: Stage) -> None:
 
 
 def _relayout(w: _Writer, layout: Plan) -> None:
-    """Weights as the forward pass reads them, [kernel row][input value][output]; and the places of stages without pool."""
-    w(0, "@whole\ndef relayout(P, C):")
+    """Weights as the forward pass reads them, [kernel row][input value][output][image]; places of stages without pool."""
+    w(0, "@whole\ndef relayout(P, C, images):")
     for s in layout.stages:
         w(1, f"for o in range({s.outputs}):\n    for ky in range({s.kernel}):\n        for j in range({s.row}):")
-        w(
-            4,
-            f"C[{s.copy} + (ky * {s.row} + j) * {s.lanes} + o] = P[{s.w} + (o * {s.kernel} + ky) * {s.padded_row} + j]",
-        )
+        w(4, "for i in range(images):")
+        place = f"{s.copy} + (ky * {s.row} + j) * {s.lanes} + o"
+        w(5, f"C[({place}) * images + i] = P[{s.w} + (o * {s.kernel} + ky) * {s.padded_row} + j]")
+        w(1, f"for o in range({s.lanes}):\n    for i in range(images):")
+        w(3, f"C[({s.copy_b} + o) * images + i] = P[{s.b} + o]")
     w(0, "@whole\ndef set_places(I):")
     for s in layout.stages:
         if not s.pool:
@@ -312,23 +332,21 @@ def _relayout(w: _Writer, layout: Plan) -> None:
     w(1, "return 0")
 
 
-def _one_image(w: _Writer, layout: Plan) -> None:
-    """One image through the network, and back."""
+def _networks(w: _Writer, layout: Plan) -> None:
+    """One image forward and back; two images forward."""
     inputs = ["X, 0"] + [f"A, {s.z}" for s in layout.stages]
-    w(0, "@whole\ndef forward(X, P, C, A, I, activation, WORDS, image, threshold, scale):")
-    first_word = 0
-    w(1, "# words of dropout layer k of the whole batch lie behind those of layer k - 1")
-    for s in layout.stages:
-        w(1, f"forward{s.index}({inputs[s.index]}, P, C, A, I)")
-        if s.index < len(layout.stages) - 1:
-            code = "activation" if s.activation else "IDENTITY"
-            w(1, f"activate(A, {s.z}, {s.d}, {s.values}, {code})")
-        if s.dropout is not None:
-            words = s.outputs * s.places
-            w(1, "if threshold > 0:")
-            place = f"WORDS[{s.dropout}], image * {words}"
-            w(2, f"drop(A, {s.z}, {s.d}, {s.places}, {s.outputs}, {s.lanes}, {place}, threshold, scale)")
-            first_word += words
+    for images in (1, 2):
+        w(0, f"@whole\ndef forward_{images}(X, C, A, I, activation, WORDS, image, threshold, scale):")
+        for s in layout.stages:
+            before = "X, 0" if s.index == 0 else f"A, {images * layout.stages[s.index - 1].z}"
+            w(1, f"forward{s.index}_{images}({before}, C, A, I)")
+            if s.index < len(layout.stages) - 1:
+                code = "activation" if s.activation else "IDENTITY"
+                w(1, f"activate(A, {images * s.z}, {images * s.d}, {images * s.values}, {code})")
+            if s.dropout is not None and images == 1:
+                place = f"WORDS[{s.dropout}], image * {s.outputs * s.places}"
+                w(1, "if threshold > 0:")
+                w(2, f"drop(A, {s.z}, {s.d}, {s.places}, {s.outputs}, {s.lanes}, {place}, threshold, scale)")
     w(0, "@whole\ndef backward(X, P, A, I, G):")
     for s in reversed(layout.stages):
         w(1, f"weight_gradient{s.index}({inputs[s.index]}, A, I, G)")
@@ -350,18 +368,18 @@ def _loops(w: _Writer, layout: Plan) -> None:
         0,
         f"""
 @whole
-def train(pixels, labels, table, order, first, last, batch, P, M, V, REAL, G, C, A, I, X, WORDS, activation, is_adam,
+def train(pixels, labels, mean, std, order, first, last, batch, P, M, V, REAL, G, C, A, I, X, WORDS, activation, is_adam,
           lr, decay, threshold, scale, seed, epoch, taken, factors, momenta, loss, correct):
     set_places(I)
     for step in range(first, last):
         n = min(batch, order.shape[0] - step * batch)
 {draw}
-        relayout(P, C)
+        relayout(P, C, 1)
         share = np.float32(1.0 / n)
         for image in range(n):
             chosen = order[step * batch + image]
-            fetch(pixels, chosen, table, X)
-            forward(X, P, C, A, I, activation, WORDS, image, threshold, scale)
+            fetch(pixels, chosen, mean, std, X, 1, 0)
+            forward_1(X, C, A, I, activation, WORDS, image, threshold, scale)
             label = labels[chosen]
             loss[0] += cross_entropy(A, {logits}, {last.g}, {classes}, label, share)
             correct[label] += largest(A, {logits}, {classes}) == label
@@ -375,14 +393,20 @@ def train(pixels, labels, table, order, first, last, batch, P, M, V, REAL, G, C,
 
 
 @whole
-def evaluate(pixels, labels, table, P, C, A, I, X, WORDS, activation, loss, correct):
-    relayout(P, C)
-    for image in range(pixels.shape[0]):
-        fetch(pixels, image, table, X)
-        forward(X, P, C, A, I, activation, WORDS, 0, np.uint64(0), np.float32(1))
-        label = labels[image]
-        loss[0] += cross_entropy(A, {logits}, {last.g}, {classes}, label, np.float32(1))
-        correct[label] += largest(A, {logits}, {classes}) == label
+def evaluate(pixels, labels, mean, std, P, C, A, I, X, WORDS, activation, loss, correct):
+    relayout(P, C, 2)
+    LOGITS = np.empty(2 * {classes}, np.float32)
+    n = pixels.shape[0]
+    for image in range(0, n, 2):
+        for half in range(2):  # an odd number ends with its last image twice, of which one counts
+            fetch(pixels, min(image + half, n - 1), mean, std, X, 2, half)
+        forward_2(X, C, A, I, activation, WORDS, 0, np.uint64(0), np.float32(1))
+        for half in range(min(2, n - image)):
+            label = labels[image + half]
+            for i in range({classes}):
+                LOGITS[i] = A[{2 * logits} + 2 * i + half]
+            correct[label] += largest(LOGITS, 0, {classes}) == label
+            loss[0] += cross_entropy(LOGITS, 0, {classes}, {classes}, label, np.float32(1))
 """,
     )
 

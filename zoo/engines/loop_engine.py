@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from zoo.engines.engine import (
     ADAM_BETAS,
     ADAM_EPS,
-    EVALUATION_BATCH,
     Engine,
     Population,
     Scores,
@@ -27,6 +26,8 @@ from zoo.engines.engine import (
 )
 from zoo.images import Images, augment
 from zoo.philox import batch_order, keep_mask, uniforms
+
+EVALUATION_BATCH = 256  # images a model sees at once when evaluated
 
 
 class LoopEngine(Engine):
@@ -88,14 +89,14 @@ class _Member:
         row = engine.models.iloc[index]
         arch, device = engine.arch, engine.device
         self.seed = torch.tensor([int(row["seed"])], device=device)
-        self.lr, self.p = float(row["lr"]), float(row["dropout"])
-        self.module = arch.module(str(row["activation"]), self.p)
+        self.lr = float(row["lr"])
+        self.module = arch.module(str(row["activation"]), float(row["dropout"]))
         buffers = torch.from_numpy(population.buffers[index]) if arch.n_buffers else None
         self.module.load_state_dict(arch.state_dict(torch.from_numpy(population.weights[index]), buffers))
         self.module.to(device, engine.dtype)
         for i, layer in enumerate(m for m in self.module.modules() if isinstance(m, nn.Dropout)):
+            layer.register_forward_hook(self._dropout_hook(i, layer.p))
             layer.p = 0.0  # the hook takes its place, with random numbers that other engines can have too
-            layer.register_forward_hook(self._dropout_hook(i))
         parameters = list(self.module.parameters())
         decay = float(row["weight_decay"])
         self.adam = row["optimizer"] == "adam"
@@ -161,15 +162,15 @@ class _Member:
         self.loss_sum += loss.detach() * n
         self.correct += correct_by_class(logits.argmax(1)[None], labels[None], engine.arch.classes)
 
-    def _dropout_hook(self, layer: int) -> Any:
+    def _dropout_hook(self, layer: int, probability: float) -> Any:
         """What dropout layer `layer` does to its output [n, *shape] in training mode."""
 
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-            if not module.training or self.p == 0:
+            if not module.training or probability == 0:
                 return output
-            p = torch.tensor([self.p], dtype=torch.float64, device=output.device)
+            p = torch.tensor([probability], dtype=torch.float64, device=output.device)
             keep = keep_mask(self.seed, layer, self.engine.epoch, self.step, output.numel(), p)
-            return output * (keep.view(output.shape).to(output.dtype) / (1 - self.p))
+            return output * (keep.view(output.shape).to(output.dtype) / (1 - probability))
 
         return hook
 

@@ -199,9 +199,10 @@ def sgd(P, M, G, REAL, lr, decay, momentum):
 
 
 @njit(nogil=True, error_model="numpy")
-def fetch(pixels, image, table, X):
-    """One image [place][channel] of uint8 into X, normalised by table[channel, value]."""
-    channels = table.shape[0]
-    for place in range(pixels.shape[1] // channels):
-        for c in range(channels):
-            X[place * channels + c] = table[c, pixels[image, place * channels + c]]
+def fetch(pixels, image, mean, std, X, images, which):
+    """One image [place][channel] of uint8, normalised, into X, where it is the `which`-th of `images` side by side.
+
+    mean and std are given for every value of an image; the bits are those of `ImageData.normalise`.
+    """
+    for i in range(pixels.shape[1]):
+        X[i * images + which] = (f32(pixels[image, i]) / f32(255) - mean[i]) / std[i]

@@ -8,6 +8,7 @@ In the names below n is the number of lanes, 8 or 16; arrays are one-dimensional
 
     load<n>(a, i)        a[i : i + n]                      store<n>(a, i, v)      a[i : i + n] = v
     broadcast<n>(a, i)   a[i] in every lane                fma<n>(x, y, z)        x * y + z, rounded once
+    pairs<n>(a, i)       a[i], a[i + 1], a[i], a[i + 1], ...
     add<n>(x, y)         x + y                             zero<n>()              zeros
     greater<n>(x, y, p, q), igreater<n>(...)               p where x > y, else q (p and q float32 or int32)
     isplat<n>(k)         the int32 k in every lane         iadd<n>, istore<n>     as add, store, for int32
@@ -105,6 +106,16 @@ def _operations(n: int) -> dict[str, Callable[..., Any]]:
         return floats(array, types.intp), code
 
     @intrinsic
+    def pairs(typing: Any, array: Any, index: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            address = _address(context, builder, signature.args[0], args[0], args[1])
+            pair = builder.load(builder.bitcast(address, ir.VectorType(ir.FloatType(), 2).as_pointer()), align=4)
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), n), [0, 1] * (n // 2))
+            return builder.shuffle_vector(pair, ir.Constant(pair.type, ir.Undefined), mask)
+
+        return floats(array, types.intp), code
+
+    @intrinsic
     def zero(typing: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return ir.Constant(floats.llvm, [0.0] * n)
@@ -146,6 +157,7 @@ def _operations(n: int) -> dict[str, Callable[..., Any]]:
         f"store{n}": _store(floats),
         f"istore{n}": _store(ints),
         f"broadcast{n}": broadcast,
+        f"pairs{n}": pairs,
         f"zero{n}": zero,
         f"fma{n}": fma,
         f"add{n}": add,

@@ -20,7 +20,6 @@ from zoo.architecture import Architecture
 from zoo.engines.engine import (
     ADAM_BETAS,
     ADAM_EPS,
-    EVALUATION_BATCH,
     Engine,
     Population,
     Scores,
@@ -30,6 +29,8 @@ from zoo.engines.engine import (
 )
 from zoo.images import Images, augment
 from zoo.philox import batch_order, keep_mask, uniforms
+
+EVALUATION_BATCH = 32  # images a model sees at once when evaluated
 
 
 class TorchEngine(Engine):
@@ -136,10 +137,11 @@ class _Lanes:
         engine = self.engine
         n, lanes = len(engine.data.train), engine.lanes
         order = batch_order(self.seeds, engine.epoch, n)
-        # Filled up with image 0, which will not count, to whole batches.
-        rows = engine.protocol.batch_size
-        order = F.pad(order, (0, engine.steps_per_epoch * rows - n)).view(lanes, engine.steps_per_epoch, rows)
-        self.order = F.pad(order, (0, engine.batch_rows - rows))
+        # Filled up to whole batches with the batch's own last image, which will not count twice: an image from elsewhere
+        # could give infinite activations, and 0 times those is not 0.
+        steps, rows = engine.steps_per_epoch, engine.protocol.batch_size
+        order = torch.cat([order, order[:, -1:].expand(-1, steps * rows - n)], dim=1).view(lanes, steps, rows)
+        self.order = torch.cat([order, order[:, :, -1:].expand(-1, -1, engine.batch_rows - rows)], dim=2)
         self.loss_sum = torch.zeros(lanes, dtype=torch.float64, device=engine.device)
         self.correct = torch.zeros(lanes, engine.arch.classes, dtype=torch.int64, device=engine.device)
 
