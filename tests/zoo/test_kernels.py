@@ -1,0 +1,181 @@
+"""The fused engine's parts against exact functions, and its gradients and trajectories against float64."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special
+
+from tests.populations import architecture, image_data, model_rows
+from zoo.architecture import ACTIVATIONS, Architecture
+from zoo.engines import ENGINES, Population, Protocol, initial_population, kernels, numerics
+from zoo.engines.loop_engine import LoopEngine
+from zoo.images import Images
+from zoo.philox import random_words
+
+
+def evaluate(function, x):
+    return np.array([function(np.float32(value)) for value in x], np.float64)
+
+
+@pytest.mark.parametrize(
+    ("function", "exact", "low", "high"),
+    [(numerics.tanh, np.tanh, -12, 12), (numerics.erf, special.erf, -6, 6), (numerics.exp, np.exp, -80, 80)],
+)
+def test_functions_are_exact_to_a_few_units_in_the_last_place(function, exact, low, high):
+    x = np.random.default_rng(0).uniform(low, high, 20_000).astype(np.float32)
+    expected = exact(x.astype(np.float64))
+    assert (np.abs(evaluate(function, x) - expected) <= 6e-7 * np.abs(expected) + 1e-30).all()
+
+
+@given(st.integers(0, 2**63 - 1), st.integers(0, 9), st.integers(1, 100), st.integers(0, 10**5), st.integers(1, 200))
+@settings(deadline=None)
+def test_random_words_are_those_of_the_other_engines(seed, purpose, epoch, step, n):
+    words = np.zeros((n + 3) // 4 * 4, np.uint32)
+    numerics.philox(words, n, seed, purpose, epoch, step)
+    assert words[:n].tolist() == random_words(torch.tensor([seed]), purpose, epoch, step, n)[0].tolist()
+
+
+def gradients(engine, population: Population) -> np.ndarray:
+    """Of the first batch: SGD's momentum after one step from 0."""
+    engine.load(population)
+    engine.start_epoch(1)
+    engine.train(0, 1)
+    engine.close()
+    return engine.population().first_moment
+
+
+def largest_error(ours: np.ndarray, exact: np.ndarray) -> float:
+    return float((np.abs(ours - exact).max(axis=1) / np.abs(exact).max(axis=1)).max())
+
+
+@pytest.mark.parametrize("name", ["fused", "torch"])
+@pytest.mark.parametrize("arch_name", ["cnn_s", "cnn_m"])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("init", ["kaiming_uniform", "normal"])
+def test_gradients_are_exact_to_1e_5(name, arch_name, dropout, init):
+    """Where plain PyTorch in float32 itself is further off (weights from N(0, 1) saturate), three times that is allowed."""
+    arch = architecture(arch_name)
+    data = image_data(arch.image, train=10)
+    rows = model_rows(activation=list(ACTIVATIONS), optimizer=["sgd"], dropout=[dropout], init=[init])
+    start, protocol = initial_population(arch, rows), Protocol(10, 1, "constant")
+    exact = gradients(LoopEngine(arch, rows, data, protocol, dtype=torch.float64), start)
+    plain = largest_error(gradients(LoopEngine(arch, rows, data, protocol), start), exact)
+    assert largest_error(gradients(ENGINES[name](arch, rows, data, protocol), start), exact) <= max(1e-5, 3 * plain)
+
+
+def test_ties_of_a_pool_go_to_its_first_place():
+    """Images of one colour: every value under a pool is exactly equal."""
+    arch, data = architecture("cnn_s"), image_data(train=10)
+    flat = Images(
+        torch.arange(10, dtype=torch.uint8).mul(20).view(10, 1, 1, 1).expand(10, 1, 28, 28), data.train.labels
+    )
+    data = type(data)(**{**vars(data), "train": flat})
+    rows = model_rows(activation=list(ACTIVATIONS), optimizer=["sgd"])
+    start, protocol = initial_population(arch, rows), Protocol(10, 1, "constant")
+    exact = gradients(LoopEngine(arch, rows, data, protocol, dtype=torch.float64), start)
+    for name in ("fused", "torch"):
+        assert largest_error(gradients(ENGINES[name](arch, rows, data, protocol), start), exact) <= 1e-5
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.data())
+def test_gradients_of_any_list_of_layers(data):
+    """Random architectures: odd sizes, channel counts that are no whole vectors, stages without activation."""
+    size, channels = data.draw(st.integers(5, 11)), data.draw(st.integers(1, 3))
+    side, layers = size, []
+    for _ in range(data.draw(st.integers(0, 2))):
+        kernel = data.draw(st.integers(1, min(3, side)))
+        layers.append({"conv": data.draw(st.sampled_from([1, 3, 8, 9, 17])), "kernel": kernel})
+        side -= kernel - 1
+        if side >= 2 and data.draw(st.booleans()):
+            layers.append({"pool": 2})
+            side //= 2
+        layers += data.draw(st.sampled_from([[], ["activation"], ["activation", "dropout"], ["dropout"]]))
+    layers += ["flatten", *data.draw(st.sampled_from([[], [{"linear": 5}, "activation", "dropout"]])), {"linear": 3}]
+    arch = Architecture("random", (channels, size, size), 3, layers)
+    images = image_data(arch.image, train=7, classes=3)
+    rows = model_rows(
+        activation=["tanh", "gelu"], optimizer=["sgd"], dropout=[0.0, 0.4] if arch.takes_dropout else [0.0]
+    )
+    start, protocol = initial_population(arch, rows), Protocol(7, 1, "constant")
+    exact = gradients(LoopEngine(arch, rows, images, protocol, dtype=torch.float64), start)
+    fused = ENGINES["fused"](arch, rows, images, protocol)
+    assert largest_error(gradients(fused, start), exact) <= 1e-5
+    scores, judge = fused_scores(arch, rows, images, protocol, start)
+    np.testing.assert_allclose(scores.loss, judge.loss, rtol=1e-4)
+
+
+def fused_scores(arch, rows, images, protocol, start):
+    results = []
+    for engine in (ENGINES["fused"](arch, rows, images, protocol), LoopEngine(arch, rows, images, protocol)):
+        engine.load(start)
+        results.append(engine.evaluate(images.val))
+        engine.close()
+    return results
+
+
+def trajectory(engine, population: Population, steps: int) -> np.ndarray:
+    engine.load(population)
+    engine.start_epoch(1)
+    engine.train(0, steps)
+    engine.close()
+    return engine.population().weights.astype(np.float64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch_name", ["cnn_s", "cnn_m"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+def test_trajectories_drift_no_more_than_pytorch_from_itself(arch_name, optimizer, activation):
+    """The yardstick: how far 200 steps of plain PyTorch go apart when the initial weights change by one unit in the last
+    place. Rounding is allowed that much, and a few times it, since it acts at every step; a mistake goes much further."""
+    arch = architecture(arch_name)
+    data = image_data(arch.image, train=2000)
+    rows = model_rows(activation=[activation], optimizer=[optimizer], lr=[3e-4 if optimizer == "adam" else 1e-2])
+    start, protocol = initial_population(arch, rows), Protocol(10, 1, "constant")
+
+    def loop(weights: np.ndarray) -> np.ndarray:
+        population = Population(
+            weights, *(getattr(start, f) for f in ("buffers", "first_moment", "second_moment", "step"))
+        )
+        return trajectory(LoopEngine(arch, rows, data, protocol), population, 200)
+
+    plain = loop(start.weights)
+    random = np.random.default_rng(0)
+    signs = [random.choice([-1, 0, 1], start.weights.shape) for _ in range(2)]
+    yardstick = max(
+        np.linalg.norm(loop(start.weights * (1 + np.float32(1.2e-7) * s).astype(np.float32)) - plain) for s in signs
+    )
+    exact = trajectory(LoopEngine(arch, rows, data, protocol, dtype=torch.float64), start, 200)
+    for name in ("fused", "torch"):
+        drift = np.linalg.norm(trajectory(ENGINES[name](arch, rows, data, protocol), start, 200) - exact)
+        own = np.linalg.norm(plain - exact)
+        assert drift <= 5 * max(yardstick, own), f"{name}: {drift:.1e}, PyTorch from itself {yardstick:.1e}"
+
+
+def test_a_second_start_takes_the_kernel_from_the_disk(tmp_path):
+    """Two processes, one cache folder: the second finds what the first compiled."""
+    code = (
+        "from tests.populations import *; from zoo.engines import *; from zoo.engines import kernels\n"
+        "arch, data, rows = architecture('cnn_s'), image_data(), model_rows()\n"
+        "e = ENGINES['fused'](arch, rows, data, Protocol(10, 1, 'constant')); e.load(initial_population(arch, rows))\n"
+        "e.start_epoch(1); e.train(0, 1); e.evaluate(data.val); e.close()\n"
+        "print(sum(sum(f.stats.cache_hits.values()) for f in kernels.compiled(arch)))"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    call = [sys.executable, "-c", code]
+    runs = [subprocess.run(call, env=environment, capture_output=True, text=True, check=True) for _ in range(2)]
+    hits = [run.stdout.split()[-1] for run in runs]
+    assert hits == ["0", "2"]
+
+
+def test_the_code_can_be_read():
+    code = kernels.source(architecture("cnn_s"))
+    compile(code, "kernel", "exec")
+    assert "[28][28][1] -> A at" in code
