@@ -67,7 +67,8 @@ class Zoo:
         self.n_models: int = description["models"]
         self.epochs = list(range(description["epochs"] + 1))
         command = description.get("command")
-        where = "" if path.parent == Path("outputs/zoos") else f" paths.root={path.parent.parent}"
+        elsewhere = path.parent.name == "zoos" and path.parent != Path("outputs/zoos")
+        where = f" paths.root={path.parent.parent}" if elsewhere else ""
         self.redo = f"run `{command}{where}` again" if command else "run the command that made it again"
 
     # --------------------------------------------------------------------------------------- open, create, finalise

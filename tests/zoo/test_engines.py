@@ -129,13 +129,17 @@ class EngineTester:
 
     def test_a_diverged_neighbour_harms_nobody(self):
         arch, data = architecture("cnn_s"), image_data()
-        rows = model_rows(activation=["relu"], optimizer=["sgd"], lr=[1e-2, 1e20])
+        rows = model_rows(activation=["relu"], optimizer=["sgd", "adam"], lr=[1e-2, 1e20, 1e-3])
         protocol = Protocol(10, 2, "constant")
         start = initial_population(arch, rows)
-        both = run(self.make(arch, rows, data, protocol), start, 2)
-        alone = run(self.make(arch, rows.iloc[[0]], data, protocol), pick(start, [0]), 2)
-        assert not np.isfinite(both[-1][2].weights[1]).all()
-        assert_same_models(both, alone, [0], exact=True)
+        healthy = [0, 2, 3, 5]
+        alone = [run(self.make(arch, rows.iloc[[i]], data, protocol), pick(start, [i]), 2) for i in healthy]
+        for threads in (1, 2):  # with one thread, a healthy model works in the memory that a diverged one has left
+            together = run(self.make(arch, rows, data, protocol, threads=threads), start, 2)
+            assert not np.isfinite(together[-1][2].weights[1]).all()
+            for i, history in zip(healthy, alone):
+                assert np.isfinite(history[-1][2].weights).all()
+                assert_same_models(together, history, [i], exact=True)
 
     def test_scores_are_those_of_a_plain_evaluation(self):
         arch, data = architecture("cnn_s"), image_data(test=77)

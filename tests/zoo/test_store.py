@@ -461,6 +461,14 @@ def test_killed_at_any_point_and_continued_the_zoo_is_byte_identical(tmp_path: P
     assert int(run.stdout.split()[-1]) > 50  # points at which it was killed
 
 
+def test_what_a_killed_extension_left_is_removed_by_the_old_command(copy: Path) -> None:
+    expected = hashes(copy)
+    for name in ["zoo.json.tmp", "models.parquet.tmp", "manifest.json.tmp"]:
+        (copy / name).write_text("half")
+    train(copy, 7, 3)
+    assert hashes(copy) == expected
+
+
 def test_data_reach_the_disk_before_they_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill cannot lose what was not flushed, a power cut can: look at the order of calls."""
     events: list[tuple[str, int, int]] = []

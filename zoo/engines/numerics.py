@@ -175,11 +175,15 @@ def largest(A, z, classes):
 
 @fast
 def adam(P, M, V, G, REAL, lr, decay, t):
-    """One step of Adam with L2 decay (t counts from 1); G becomes 0. REAL is 1 at weights, 0 at padding."""
+    """One step of Adam with L2 decay (t counts from 1); G becomes 0. REAL is 1 at weights, 0 at padding.
+
+    Padding is chosen away, not multiplied by 0: its gradient is made of whatever lay in the arena, and 0 times what a
+    diverged model left there is not 0.
+    """
     size = f32(lr / (1.0 - 0.9**t))
     root = f32(math.sqrt(1.0 - 0.999**t))
     for i in range(P.shape[0]):
-        g = (G[i] + decay * P[i]) * REAL[i]
+        g = (G[i] + decay * P[i]) if REAL[i] > ZERO else ZERO
         m = BETA1 * M[i] + REST1 * g
         v = BETA2 * V[i] + REST2 * g * g
         M[i] = m
@@ -192,7 +196,7 @@ def adam(P, M, V, G, REAL, lr, decay, t):
 def sgd(P, M, G, REAL, lr, decay, momentum):
     """One step of SGD with momentum and L2 decay; G becomes 0."""
     for i in range(P.shape[0]):
-        m = momentum * M[i] + (G[i] + decay * P[i]) * REAL[i]
+        m = momentum * M[i] + ((G[i] + decay * P[i]) if REAL[i] > ZERO else ZERO)
         M[i] = m
         P[i] -= lr * m
         G[i] = ZERO
