@@ -129,10 +129,10 @@ class EngineTester:
 
     def test_a_diverged_neighbour_harms_nobody(self):
         arch, data = architecture("cnn_s"), image_data()
-        rows = model_rows(activation=["relu"], optimizer=["sgd", "adam"], lr=[1e-2, 1e20, 1e-3])
+        rows = model_rows(activation=["relu"], optimizer=["sgd", "adam"], lr=[1e-2, 1e20, 1e-3, 1e19])
         protocol = Protocol(10, 2, "constant")
         start = initial_population(arch, rows)
-        healthy = [0, 2, 3, 5]
+        healthy = [0, 2, 4, 6]
         alone = [run(self.make(arch, rows.iloc[[i]], data, protocol), pick(start, [i]), 2) for i in healthy]
         for threads in (1, 2):  # with one thread, a healthy model works in the memory that a diverged one has left
             together = run(self.make(arch, rows, data, protocol, threads=threads), start, 2)

@@ -8,7 +8,6 @@ take models; a model's arithmetic does not know of other models.
 from __future__ import annotations
 
 import queue
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,7 @@ class FusedEngine(Engine):
         self.pixels, self.labels = _channels_last(self.data.train)
         self.scratch: queue.SimpleQueue[_Scratch] = queue.SimpleQueue()
         for _ in range(self.threads):
-            self.scratch.put(_Scratch.make(self.plan, self.protocol.batch_size))
+            self.scratch.put(_Scratch(self.plan, self.protocol.batch_size))
 
     @classmethod
     def refusal(cls, arch: Architecture, accelerator: str, augmented: bool) -> str | None:
@@ -150,36 +149,26 @@ class FusedEngine(Engine):
         return scores(torch.from_numpy(loss[:, 0]), torch.from_numpy(correct), images.labels, self.arch.classes)
 
 
-@dataclass(frozen=True)
 class _Scratch:
-    """The memory a thread works in; all of it is overwritten for each image but G, which every step leaves 0."""
+    """The memory that a thread trains models in.
 
-    gradient: np.ndarray
-    copy: np.ndarray
-    arena: np.ndarray
-    winners: np.ndarray
-    image: np.ndarray
-    words: tuple[np.ndarray, ...]
+    `training` holds G, C, A, I, X, WORDS of the kernel `train`; `evaluation` holds C, A, I, X, WORDS of `evaluate`. They
+    share nothing that differs in layout: the padding in C is never written, and must be 0 whatever was computed before.
+    """
 
-    @classmethod
-    def make(cls, plan: kernels.Plan, batch_size: int) -> _Scratch:
-        """Zeros."""
+    def __init__(self, plan: kernels.Plan, batch_size: int) -> None:
         draws = [s.outputs * s.places for s in plan.stages if s.dropout is not None]
         words = tuple(_aligned((-(-batch_size * n // 4) * 4,), np.uint32) for n in draws or [0])
-        # Twice of what evaluation fills with two images; 64 values after the image: whole vectors are read past its end.
-        sizes = (plan.weights, 2 * plan.copy, 2 * plan.arena, 2 * plan.image + 64)
-        gradient, copy, arena, image = (_aligned((n,)) for n in sizes)
-        return cls(gradient, copy, arena, _aligned((plan.winners,), np.int32), image, words)
+        winners = _aligned((plan.winners,), np.int32)
 
-    @property
-    def training(self) -> tuple[Any, ...]:
-        """G, C, A, I, X, WORDS of the kernel `train`."""
-        return self.gradient, *self.evaluation
+        def memory(images: int) -> tuple[Any, ...]:
+            # 64 values after the image: whole vectors are read past its end.
+            sizes = (images * plan.copy, images * plan.arena, images * plan.image + 64)
+            copy, arena, image = (_aligned((n,)) for n in sizes)
+            return copy, arena, winners, image, words
 
-    @property
-    def evaluation(self) -> tuple[Any, ...]:
-        """C, A, I, X, WORDS of the kernel `evaluate`."""
-        return self.copy, self.arena, self.winners, self.image, self.words
+        self.training = (_aligned((plan.weights,)), *memory(images=1))
+        self.evaluation = memory(images=2)
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
