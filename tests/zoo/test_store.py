@@ -575,6 +575,16 @@ def test_only_the_damaged_block_is_redone(copy: Path, name: str, how: str, caplo
     assert len(redone) <= 1
 
 
+def test_a_change_without_meaning_is_a_change(copy: Path) -> None:
+    """A block's manifest says the same with a space more, but the zoo's manifest vouches for every byte."""
+    expected = hashes(copy)
+    with open(copy / "weights/00002-00003/manifest.json", "a") as file:
+        file.write(" ")
+    assert len(Zoo.open(copy).verify()) == 1
+    train(copy, 7, 3)
+    assert hashes(copy) == expected
+
+
 @pytest.mark.parametrize("name", BLOCK_FILES)
 def test_damage_of_a_block_in_training_is_found_too(tmp_path: Path, name: str) -> None:
     zoo = train(tmp_path / "whole", 4, 3)
