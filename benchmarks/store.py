@@ -11,6 +11,7 @@ the page cache; the median and the range are printed.
 from __future__ import annotations
 
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/zoo.py is not the package zoo
 
 from zoo import Zoo
 from zoo.architecture import Architecture
