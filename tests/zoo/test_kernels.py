@@ -189,4 +189,4 @@ def test_a_second_start_takes_the_kernel_from_the_disk(tmp_path):
 def test_the_code_can_be_read():
     code = kernels.source(architecture("cnn_s"))
     compile(code, "kernel", "exec")
-    assert "[28][28][1] -> A at" in code
+    assert "[28][28][1][2] -> A and A1 at" in code

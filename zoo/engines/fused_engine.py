@@ -94,7 +94,7 @@ class FusedEngine(Engine):
             p = float(row["dropout"])
             self.train_model(
                 self.pixels, self.labels, self.mean, self.std, self.order[i], first, last, self.protocol.batch_size,
-                self.weights[i], self.first[i], self.second[i], self.real, *scratch.training,
+                self.weights[i], self.first[i], self.second[i], self.real, scratch.gradient, *scratch.forward, scratch.words,
                 ACTIVATION_CODES[row["activation"]], row["optimizer"] == "adam", float(row["lr"]),
                 np.float32(row["weight_decay"]), np.uint64(round(p * 2.0**32)), np.float32(1 / (1 - p)), int(row["seed"]),
                 self.epoch, int(self.taken[i]), self.factors, self.momenta, self.loss[i], self.correct[i],
@@ -135,7 +135,7 @@ class FusedEngine(Engine):
                 self.mean,
                 self.std,
                 self.weights[i],
-                *scratch.evaluation,
+                *scratch.forward,
                 activation,
                 loss[i],
                 correct[i],
@@ -150,25 +150,16 @@ class FusedEngine(Engine):
 
 
 class _Scratch:
-    """The memory that a thread trains models in.
-
-    `training` holds G, C, A, I, X, WORDS of the kernel `train`; `evaluation` holds C, A, I, X, WORDS of `evaluate`. They
-    share nothing that differs in layout: the padding in C is never written, and must be 0 whatever was computed before.
-    """
+    """The memory that a thread computes in: G, then X, A, I for each of two images, Y, C, then WORDS of the kernels."""
 
     def __init__(self, plan: kernels.Plan, batch_size: int) -> None:
+        self.gradient = _aligned((plan.weights,))
+        # 64 values after an image: whole vectors are read past its end.
+        of_image = [(plan.image + 64, np.float32), (plan.arena, np.float32), (plan.winners, np.int32)]
+        sizes = [*of_image, *of_image, (plan.pairs, np.float32), (plan.copy, np.float32)]
+        self.forward = [_aligned((n,), dtype) for n, dtype in sizes]
         draws = [s.outputs * s.places for s in plan.stages if s.dropout is not None]
-        words = tuple(_aligned((-(-batch_size * n // 4) * 4,), np.uint32) for n in draws or [0])
-        winners = _aligned((plan.winners,), np.int32)
-
-        def memory(images: int) -> tuple[Any, ...]:
-            # 64 values after the image: whole vectors are read past its end.
-            sizes = (images * plan.copy, images * plan.arena, images * plan.image + 64)
-            copy, arena, image = (_aligned((n,)) for n in sizes)
-            return copy, arena, winners, image, words
-
-        self.training = (_aligned((plan.weights,)), *memory(images=1))
-        self.evaluation = memory(images=2)
+        self.words = tuple(_aligned((-(-batch_size * n // 4) * 4,), np.uint32) for n in draws or [0])
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:

@@ -51,6 +51,7 @@ class Stage:
         self.vector = 16 if _up(n, 16) <= _up(n, 8) else 8  # lanes of the forward pass: output channels
         self.lanes = _up(n, self.vector)
         self.vectors = self.lanes // self.vector
+        self.together = 2 if self.vector == 8 else 1  # images that go forward at once, so that vectors of 16 are full
         self.map = self.size - self.kernel + 1
         self.side = self.map // 2 if self.pool else self.map  # height and width of the output
         self.places = self.side * self.side
@@ -63,10 +64,10 @@ class Stage:
         self.back_vectors = self.padded_row // self.back_vector
         self.w = self.b = self.copy = self.copy_b = self.i = self.z = self.d = self.g = 0  # offsets, set by `plan`
 
-    def tile(self, images: int) -> int:
-        """Output columns computed at once, when as many images go together."""
-        vectors = self.vectors if images == 1 else self.lanes // 8
-        per_column = (4 if self.pool else 1) * vectors
+    @property
+    def tile(self) -> int:
+        """Output columns that the forward pass computes at once."""
+        per_column = (4 if self.pool else 1) * self.vectors
         return max(
             (t for t in range(1, self.side + 1) if self.side % t == 0 and t * per_column <= REGISTERS), default=1
         )
@@ -80,8 +81,9 @@ class Plan:
     weights: int  # length of the padded weight vector P
     copy: int  # of the weights as the forward pass reads them
     winners: int  # of the positions of max-pool winners
-    arena: int  # of activations, derivatives and gradients
+    arena: int  # of activations, derivatives and gradients of one image
     image: int  # of an input image
+    pairs: int  # of the input of a stage for two images side by side
     classes: int
 
 
@@ -143,8 +145,8 @@ def plan(arch: Architecture) -> Plan:
     for s in found:
         s.w, s.b = weights, weights + _up(s.outputs * s.kernel * s.padded_row, 16)
         weights = s.b + _up(s.lanes, 16)
-        s.copy, s.copy_b = copy, copy + s.kernel * s.row * s.lanes
-        copy = _up(s.copy_b + s.lanes, 16)
+        s.copy, s.copy_b = copy, copy + s.kernel * s.row * s.lanes * s.together
+        copy = _up(s.copy_b + s.lanes * s.together, 16)
         s.i, winners = winners, winners + _up(s.values, 16)
     for s in found:
         # 16 values after each block: the backward pass reads and writes whole vectors past the end of a row.
@@ -152,7 +154,8 @@ def plan(arch: Architecture) -> Plan:
         arena = s.g + _up(s.values, 16) + 16
     first = found[0]
     image = first.inputs * first.size**2
-    return Plan(found, _up(weights, 16), copy + 16, winners + 16, arena + 64, image, found[-1].outputs)
+    pairs = max(2 * s.input_lanes * s.size**2 for s in found)
+    return Plan(found, _up(weights, 16), copy + 16, winners + 16, arena + 64, image, pairs, found[-1].outputs)
 
 
 def positions(arch: Architecture, layout: Plan) -> np.ndarray:
@@ -173,6 +176,7 @@ import numpy as np
 from numba import njit
 
 from zoo.engines.numerics import IDENTITY, ZERO, activate, adam, cross_entropy, drop, fetch, largest, philox, sgd
+from zoo.engines.numerics import side_by_side
 from zoo.engines.simd import OPERATIONS
 
 globals().update(OPERATIONS)
@@ -195,8 +199,8 @@ def source(arch: Architecture) -> str:
     layout, w = plan(arch), _Writer()
     w(0, HEADER.format(name=arch.name))
     for s in layout.stages:
-        _forward(w, s, images=1)
-        _forward(w, s, images=2)
+        _forward(w, s, winners=True)
+        _forward(w, s, winners=False)
         _weight_gradient(w, s)
         if s.index:
             _input_gradient(w, s, layout.stages[s.index - 1])
@@ -206,56 +210,61 @@ def source(arch: Architecture) -> str:
     return "\n".join(w.lines) + "\n"
 
 
-def _forward(w: _Writer, s: Stage, images: int) -> None:
-    """Convolution, pool and, in training, the winners' positions; a tile of outputs at a time, in registers.
+def _forward(w: _Writer, s: Stage, winners: bool) -> None:
+    """Convolution, pool and (for training) the winners' positions; a tile of outputs at a time, in registers.
 
-    In evaluation two images go together, value by value side by side, [row][column][channel][image]: eight channels of
-    both fill a vector of 16, and `pairs` spreads two input values over it in one instruction. In training one goes
-    alone, since the backward pass needs each image's own winners and whole kernel rows.
+    A stage with few channels takes two images at once, whose inputs lie side by side, [row][column][channel][image]:
+    eight channels of both fill a vector of 16, and `pairs` spreads two input values over it in one instruction. `halves`
+    then parts the results, since the backward pass follows each image's own winners.
     """
-    v = s.vector if images == 1 else 16
-    rows, lanes, inputs, tile = 2 if s.pool else 1, images * s.lanes, images * s.input_lanes, s.tile(images)
-    vectors, columns, spread = lanes // v, tile * rows, ("broadcast", "pairs")[images - 1]
-    w(0, f"@whole\ndef forward{s.index}_{images}(X, x0, C, A, I):")
-    w(1, f"# X at x0: [{s.size}][{s.size}][{inputs}] -> A at {images * s.z}: [{s.side}][{s.side}][{lanes}]")
+    images, rows = s.together, 2 if s.pool else 1
+    lanes, inputs, spread = images * s.lanes, images * s.input_lanes, ("broadcast", "pairs")[images - 1]
+    columns, winners = s.tile * rows, winners and s.pool
+    name = f"forward{s.index}" + ("_winners" if winners else "")
+    arguments = "X, x0, C, A, I" if images == 1 else "Y, C, A, I, A1, I1"
+    w(0, f"@whole\ndef {name}({arguments}):")
+    source, corner = ("X", "x0 + ") if images == 1 else ("Y", "")
+    shape = f"[{s.size}][{s.size}][{s.input_lanes}]" + ("[2]" if images == 2 else "")
+    w(1, f"# {source}: {shape} -> A{' and A1' if images == 2 else ''} at {s.z}: [{s.side}][{s.side}][{s.lanes}]")
     w(1, f"for py in range({s.side}):")
-    w(2, f"for tile in range({s.side // tile}):")
-    w(3, f"corner = x0 + (py * {rows * s.size} + tile * {columns}) * {inputs}")
+    w(2, f"for tile in range({s.side // s.tile}):")
+    w(3, f"corner = {corner}(py * {rows * s.size} + tile * {columns}) * {inputs}")
     for r in range(rows):
         for c in range(columns):
-            w(3, "; ".join(f"a{r}_{c}_{k} = load{v}(C, {images * s.copy_b + k * v})" for k in range(vectors)))
+            w(3, "; ".join(f"a{r}_{c}_{k} = load16(C, {s.copy_b + k * 16})" for k in range(s.vectors)))
     w(3, f"for ky in range({s.kernel}):")
-    w(4, f"xb = corner + ky * {s.size * inputs}\nwb = {images * s.copy} + ky * {s.row * lanes}")
+    w(4, f"xb = corner + ky * {s.size * inputs}\nwb = {s.copy} + ky * {s.row * lanes}")
     w(4, f"for j in range({s.row}):")
-    for k in range(vectors):
-        w(5, f"w{k} = load{v}(C, wb + j * {lanes} + {k * v})")
+    for k in range(s.vectors):
+        w(5, f"w{k} = load16(C, wb + j * {lanes} + {k * 16})")
     for r in range(rows):
         for c in range(columns):
-            w(5, f"x = {spread}{v}(X, xb + j * {images} + {(r * s.size + c) * inputs})")
-            for k in range(vectors):
-                w(5, f"a{r}_{c}_{k} = fma{v}(x, w{k}, a{r}_{c}_{k})")
-    w(3, f"ob = {images * s.z} + (py * {s.side} + tile * {tile}) * {lanes}")
-    winners = s.pool and images == 1
+            w(5, f"x = {spread}16({source}, xb + j * {images} + {(r * s.size + c) * inputs})")
+            for k in range(s.vectors):
+                w(5, f"a{r}_{c}_{k} = fma16(x, w{k}, a{r}_{c}_{k})")
+    w(3, f"ob = {s.z} + (py * {s.side} + tile * {s.tile}) * {s.lanes}")
     if winners:
-        w(3, f"ib = {s.i} + (py * {s.side} + tile * {tile}) * {lanes}")
-        w(3, f"i0 = isplat{v}(np.int32((py * {2 * s.size} + tile * {columns}) * {s.input_lanes}))")
-    for t in range(tile):
-        for k in range(vectors):
-            to = t * lanes + k * v
-            if not s.pool:
-                w(3, f"store{v}(A, ob + {to}, a0_{t}_{k})")
-                continue
-            w(3, f"m = a0_{2 * t}_{k}")
+        w(3, f"ib = {s.i} + (py * {s.side} + tile * {s.tile}) * {s.lanes}")
+        w(3, f"i0 = isplat16(np.int32((py * {2 * s.size} + tile * {columns}) * {s.input_lanes}))")
+    for t in range(s.tile):
+        for k in range(s.vectors):
+            w(3, f"m = a0_{rows * t}_{k}")
             if winners:
-                w(3, f"q = isplat{v}(np.int32({2 * t * s.input_lanes}))")
-            for r, c in ((0, 2 * t + 1), (1, 2 * t), (1, 2 * t + 1)):
+                w(3, f"q = isplat16(np.int32({2 * t * s.input_lanes}))")
+            for r, c in ((0, 2 * t + 1), (1, 2 * t), (1, 2 * t + 1)) if s.pool else ():
                 other = f"a{r}_{c}_{k}"
                 if winners:
-                    w(3, f"q = igreater{v}({other}, m, isplat{v}(np.int32({(r * s.size + c) * s.input_lanes})), q)")
-                w(3, f"m = greater{v}({other}, m, {other}, m)")
-            if winners:
-                w(3, f"istore{v}(I, ib + {to}, iadd{v}(q, i0))")
-            w(3, f"store{v}(A, ob + {to}, m)")
+                    w(3, f"q = igreater16({other}, m, isplat16(np.int32({(r * s.size + c) * s.input_lanes})), q)")
+                w(3, f"m = greater16({other}, m, {other}, m)")
+            to = t * s.lanes + k * s.vector
+            stores = [("store", "A", "ob", "m")] + ([("istore", "I", "ib", "iadd16(q, i0)")] if winners else [])
+            for store, array, base, value in stores:
+                if images == 1:
+                    w(3, f"{store}16({array}, {base} + {to}, {value})")
+                    continue
+                half = "halves" if store == "store" else "ihalves"
+                w(3, f"v = {value}")
+                w(3, f"{store}8({array}, {base} + {to}, {half}0(v))\n{store}8({array}1, {base} + {to}, {half}1(v))")
 
 
 def _kernel_rows(s: Stage) -> list[list[tuple[int, int]]]:
@@ -316,14 +325,15 @@ def _input_gradient(w: _Writer, s: Stage, before: Stage) -> None:
 
 def _relayout(w: _Writer, layout: Plan) -> None:
     """Weights as the forward pass reads them, [kernel row][input value][output][image]; places of stages without pool."""
-    w(0, "@whole\ndef relayout(P, C, images):")
+    w(0, "@whole\ndef relayout(P, C):")
     for s in layout.stages:
         w(1, f"for o in range({s.outputs}):\n    for ky in range({s.kernel}):\n        for j in range({s.row}):")
-        w(4, "for i in range(images):")
-        place = f"{s.copy} + (ky * {s.row} + j) * {s.lanes} + o"
-        w(5, f"C[({place}) * images + i] = P[{s.w} + (o * {s.kernel} + ky) * {s.padded_row} + j]")
-        w(1, f"for o in range({s.lanes}):\n    for i in range(images):")
-        w(3, f"C[({s.copy_b} + o) * images + i] = P[{s.b} + o]")
+        for i in range(s.together):
+            place = f"{s.copy + i} + ((ky * {s.row} + j) * {s.lanes} + o) * {s.together}"
+            w(4, f"C[{place}] = P[{s.w} + (o * {s.kernel} + ky) * {s.padded_row} + j]")
+        w(1, f"for o in range({s.lanes}):")
+        for i in range(s.together):
+            w(2, f"C[{s.copy_b + i} + o * {s.together}] = P[{s.b} + o]")
     w(0, "@whole\ndef set_places(I):")
     for s in layout.stages:
         if not s.pool:
@@ -333,20 +343,29 @@ def _relayout(w: _Writer, layout: Plan) -> None:
 
 
 def _networks(w: _Writer, layout: Plan) -> None:
-    """One image forward and back; two images forward."""
+    """Two images forward, for training and for evaluation; one image back."""
     inputs = ["X, 0"] + [f"A, {s.z}" for s in layout.stages]
-    for images in (1, 2):
-        w(0, f"@whole\ndef forward_{images}(X, C, A, I, activation, WORDS, image, threshold, scale):")
+    for purpose in ("train", "evaluate"):
+        random = ", WORDS, image, image1, threshold, scale" if purpose == "train" else ""
+        w(0, f"@whole\ndef forward_{purpose}(X, A, I, X1, A1, I1, Y, C, activation{random}):")
         for s in layout.stages:
-            before = "X, 0" if s.index == 0 else f"A, {images * layout.stages[s.index - 1].z}"
-            w(1, f"forward{s.index}_{images}({before}, C, A, I)")
-            if s.index < len(layout.stages) - 1:
-                code = "activation" if s.activation else "IDENTITY"
-                w(1, f"activate(A, {images * s.z}, {images * s.d}, {images * s.values}, {code})")
-            if s.dropout is not None and images == 1:
-                place = f"WORDS[{s.dropout}], image * {s.outputs * s.places}"
+            name = f"forward{s.index}" + ("_winners" if s.pool and purpose == "train" else "")
+            one, other = inputs[s.index], inputs[s.index].replace("X", "X1").replace("A", "A1")
+            if s.together == 1:
+                w(1, f"{name}({one}, C, A, I)\n{name}({other}, C, A1, I1)")
+            else:
+                w(1, f"side_by_side({one}, {other}, Y, {s.size**2 * s.input_lanes})\n{name}(Y, C, A, I, A1, I1)")
+            if s.index == len(layout.stages) - 1:
+                break
+            code = "activation" if s.activation else "IDENTITY"
+            for which in ("", "1"):
+                w(1, f"activate(A{which}, {s.z}, {s.d}, {s.values}, {code})")
+            if s.dropout is not None and purpose == "train":
                 w(1, "if threshold > 0:")
-                w(2, f"drop(A, {s.z}, {s.d}, {s.places}, {s.outputs}, {s.lanes}, {place}, threshold, scale)")
+                for which in ("", "1"):
+                    place = f"WORDS[{s.dropout}], image{which} * {s.outputs * s.places}"
+                    at = f"{s.z}, {s.d}, {s.places}, {s.outputs}, {s.lanes}"
+                    w(2, f"drop(A{which}, {at}, {place}, threshold, scale)")
     w(0, "@whole\ndef backward(X, P, A, I, G):")
     for s in reversed(layout.stages):
         w(1, f"weight_gradient{s.index}({inputs[s.index]}, A, I, G)")
@@ -368,22 +387,32 @@ def _loops(w: _Writer, layout: Plan) -> None:
         0,
         f"""
 @whole
-def train(pixels, labels, mean, std, order, first, last, batch, P, M, V, REAL, G, C, A, I, X, WORDS, activation, is_adam,
-          lr, decay, threshold, scale, seed, epoch, taken, factors, momenta, loss, correct):
+def score(A, label, share, loss, correct):
+    loss[0] += cross_entropy(A, {logits}, {last.g}, {classes}, label, share)
+    correct[label] += largest(A, {logits}, {classes}) == label
+
+
+@whole
+def train(pixels, labels, mean, std, order, first, last, batch, P, M, V, REAL, G, X, A, I, X1, A1, I1, Y, C, WORDS,
+          activation, is_adam, lr, decay, threshold, scale, seed, epoch, taken, factors, momenta, loss, correct):
     set_places(I)
+    set_places(I1)
     for step in range(first, last):
         n = min(batch, order.shape[0] - step * batch)
 {draw}
-        relayout(P, C, 1)
+        relayout(P, C)
         share = np.float32(1.0 / n)
-        for image in range(n):
-            chosen = order[step * batch + image]
-            fetch(pixels, chosen, mean, std, X, 1, 0)
-            forward_1(X, C, A, I, activation, WORDS, image, threshold, scale)
-            label = labels[chosen]
-            loss[0] += cross_entropy(A, {logits}, {last.g}, {classes}, label, share)
-            correct[label] += largest(A, {logits}, {classes}) == label
+        for image in range(0, n, 2):
+            image1 = min(image + 1, n - 1)  # an odd number ends with its last image twice, of which one counts
+            chosen, chosen1 = order[step * batch + image], order[step * batch + image1]
+            fetch(pixels, chosen, mean, std, X)
+            fetch(pixels, chosen1, mean, std, X1)
+            forward_train(X, A, I, X1, A1, I1, Y, C, activation, WORDS, image, image1, threshold, scale)
+            score(A, labels[chosen], share, loss, correct)
             backward(X, P, A, I, G)
+            if image1 > image:
+                score(A1, labels[chosen1], share, loss, correct)
+                backward(X1, P, A1, I1, G)
         at = taken if factors.shape[0] > 1 else 0
         taken += 1
         if is_adam:
@@ -393,20 +422,17 @@ def train(pixels, labels, mean, std, order, first, last, batch, P, M, V, REAL, G
 
 
 @whole
-def evaluate(pixels, labels, mean, std, P, C, A, I, X, WORDS, activation, loss, correct):
-    relayout(P, C, 2)
-    LOGITS = np.empty(2 * {classes}, np.float32)
+def evaluate(pixels, labels, mean, std, P, X, A, I, X1, A1, I1, Y, C, activation, loss, correct):
+    relayout(P, C)
     n = pixels.shape[0]
     for image in range(0, n, 2):
-        for half in range(2):  # an odd number ends with its last image twice, of which one counts
-            fetch(pixels, min(image + half, n - 1), mean, std, X, 2, half)
-        forward_2(X, C, A, I, activation, WORDS, 0, np.uint64(0), np.float32(1))
-        for half in range(min(2, n - image)):
-            label = labels[image + half]
-            for i in range({classes}):
-                LOGITS[i] = A[{2 * logits} + 2 * i + half]
-            correct[label] += largest(LOGITS, 0, {classes}) == label
-            loss[0] += cross_entropy(LOGITS, 0, {classes}, {classes}, label, np.float32(1))
+        image1 = min(image + 1, n - 1)
+        fetch(pixels, image, mean, std, X)
+        fetch(pixels, image1, mean, std, X1)
+        forward_evaluate(X, A, I, X1, A1, I1, Y, C, activation)
+        score(A, labels[image], np.float32(1), loss, correct)
+        if image1 > image:
+            score(A1, labels[image1], np.float32(1), loss, correct)
 """,
     )
 

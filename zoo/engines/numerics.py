@@ -203,10 +203,18 @@ def sgd(P, M, G, REAL, lr, decay, momentum):
 
 
 @njit(nogil=True, error_model="numpy")
-def fetch(pixels, image, mean, std, X, images, which):
-    """One image [place][channel] of uint8, normalised, into X, where it is the `which`-th of `images` side by side.
+def fetch(pixels, image, mean, std, X):
+    """One image [place][channel] of uint8, normalised, into X.
 
     mean and std are given for every value of an image; the bits are those of `ImageData.normalise`.
     """
     for i in range(pixels.shape[1]):
-        X[i * images + which] = (f32(pixels[image, i]) / f32(255) - mean[i]) / std[i]
+        X[i] = (f32(pixels[image, i]) / f32(255) - mean[i]) / std[i]
+
+
+@fast
+def side_by_side(X, x, X1, x1, Y, n):
+    """Y[2i], Y[2i + 1] = X[x + i], X1[x1 + i]."""
+    for i in range(n):
+        Y[2 * i] = X[x + i]
+        Y[2 * i + 1] = X1[x1 + i]

@@ -12,6 +12,7 @@ In the names below n is the number of lanes, 8 or 16; arrays are one-dimensional
     add<n>(x, y)         x + y                             zero<n>()              zeros
     greater<n>(x, y, p, q), igreater<n>(...)               p where x > y, else q (p and q float32 or int32)
     isplat<n>(k)         the int32 k in every lane         iadd<n>, istore<n>     as add, store, for int32
+    halves0(v), halves1  the even, the odd lanes of 16        ihalves0, ihalves1     the same for int32
     scalar(a, i)         a[i], without a test for negative i
 """
 
@@ -178,6 +179,22 @@ def scalar(typing: Any, array: Any, index: Any) -> Any:
     return array.dtype(array, types.intp), code
 
 
+def _half(kind: str, first: int) -> Callable[..., Any]:
+    whole, part = VectorType(16, kind), VectorType(8, kind)
+
+    @intrinsic
+    def half(typing: Any, vector: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), 8), list(range(first, 16, 2)))
+            return builder.shuffle_vector(args[0], ir.Constant(whole.llvm, ir.Undefined), mask)
+
+        return part(whole), code
+
+    return half
+
+
 OPERATIONS: dict[str, Any] = {"scalar": scalar}
+for _first in (0, 1):
+    OPERATIONS |= {f"halves{_first}": _half("f", _first), f"ihalves{_first}": _half("i", _first)}
 for _n in LANES:
     OPERATIONS |= _operations(_n)
