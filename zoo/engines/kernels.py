@@ -232,16 +232,18 @@ def _forward(w: _Writer, s: Stage, winners: bool) -> None:
     for r in range(rows):
         for c in range(columns):
             w(3, "; ".join(f"a{r}_{c}_{k} = load16(C, {s.copy_b + k * 16})" for k in range(s.vectors)))
-    w(3, f"for ky in range({s.kernel}):")
-    w(4, f"xb = corner + ky * {s.size * inputs}\nwb = {s.copy} + ky * {s.row * lanes}")
-    w(4, f"for j in range({s.row}):")
-    for k in range(s.vectors):
-        w(5, f"w{k} = load16(C, wb + j * {lanes} + {k * 16})")
+    w(3, f"for ky in range({s.kernel}):\n    for channel in range({s.inputs}):")
+    w(5, f"xb = corner + ky * {s.size * inputs} + channel * {images}")
+    w(5, f"wb = {s.copy} + ky * {s.row * lanes} + channel * {lanes}")
+    for kx in range(s.kernel):
+        for k in range(s.vectors):
+            w(5, f"w{kx}_{k} = load16(C, wb + {kx * s.input_lanes * lanes + k * 16})")
     for r in range(rows):
-        for c in range(columns):
-            w(5, f"x = {spread}16({source}, xb + j * {images} + {(r * s.size + c) * inputs})")
-            for k in range(s.vectors):
-                w(5, f"a{r}_{c}_{k} = fma16(x, w{k}, a{r}_{c}_{k})")
+        for column in range(columns + s.kernel - 1):  # each input is loaded once, for all kernel columns that meet it
+            w(5, f"x = {spread}16({source}, xb + {(r * s.size + column) * inputs})")
+            for kx in range(max(0, column - columns + 1), min(s.kernel, column + 1)):
+                for k in range(s.vectors):
+                    w(5, f"a{r}_{column - kx}_{k} = fma16(x, w{kx}_{k}, a{r}_{column - kx}_{k})")
     w(3, f"ob = {s.z} + (py * {s.side} + tile * {s.tile}) * {s.lanes}")
     if winners:
         w(3, f"ib = {s.i} + (py * {s.side} + tile * {s.tile}) * {s.lanes}")
