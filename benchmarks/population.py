@@ -203,7 +203,7 @@ def main() -> None:
             )
             for threads in range(1, cores + 1):
                 run = engine("fused", arch, data, activation, dropout, 2 * cores, threads)
-                routes[f"fused engine, {threads} thread{'s' * (threads > 1)}, {label}"] = (run, 300, base)
+                routes[f"fused engine, {threads} thread{'s' * (threads > 1)}, {label}"] = (run, 1000, base)
             if (activation, dropout) == ("tanh", 0.0) and not options.quick:
                 routes["torch.compile, 8 models, tanh"] = (compiled(arch, data, activation, 8), 10, base)
         for run, _, _ in routes.values():
@@ -224,6 +224,10 @@ def main() -> None:
             spread = f"{np.median(ratio):6.2f} [{ratio.min():.2f}, {ratio.max():.2f}]"
             share = flops / np.median(t) / top
             print(f"{route:42} {1e6 * np.median(t):9.1f} {1 / np.median(t):13.0f} {spread:>26} {100 * share:7.1f}%")
+        for route in [r for r in routes if cores > 1 and f", {cores} threads" in r]:
+            gain = cores * np.array(times[route.replace(f"{cores} threads", "1 thread")]) / np.array(times[route])
+            spread = f"{np.median(gain):.2f} [{gain.min():.2f}, {gain.max():.2f}]"
+            print(f"{route}: {spread} times the rate of 1 thread")
 
 
 if __name__ == "__main__":
