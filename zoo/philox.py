@@ -41,21 +41,24 @@ def philox4x32(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor
     return c0, c1, c2, c3
 
 
-def random_words(seeds: Tensor, purpose: int, epoch: int, step: int, n: int) -> Tensor:
+def random_words(seeds: Tensor, purpose: int, epoch: int | Tensor, step: int | Tensor, n: int) -> Tensor:
     """`n` random 32-bit words for each model.
 
     Args:
         seeds: int64 [models], values in [0, 2^63).
         purpose: BATCH_ORDER, AUGMENTATION or DROPOUT + layer.
-        epoch: 1 for the first training epoch.
-        step: index of the batch within the epoch, 0 for the first.
+        epoch: 1 for the first training epoch; a number, or an int64 tensor [] on the same device.
+        step: index of the batch within the epoch, 0 for the first; likewise.
         n: how many words.
 
     Returns:
         int64 [models, n] with values in [0, 2^32), on the device of `seeds`. Word i does not depend on n.
     """
     groups = torch.arange((n + 3) // 4, device=seeds.device)
-    constant = [torch.full_like(groups, value) for value in (step, epoch, purpose)]
+    constant = [
+        value.expand_as(groups) if isinstance(value, Tensor) else torch.full_like(groups, value)
+        for value in (step, epoch, purpose)
+    ]
     key = (seeds[:, None] & _MASK, seeds[:, None] >> 32)
     words = philox4x32((groups, *constant), key)  # type: ignore[arg-type]
     return torch.stack(words, dim=-1).flatten(1)[:, :n]
@@ -77,7 +80,7 @@ def batch_order(seeds: Tensor, epoch: int, n: int) -> Tensor:
     return keys.argsort(dim=1, stable=True)
 
 
-def keep_mask(seeds: Tensor, layer: int, epoch: int, step: int, n: int, p: Tensor) -> Tensor:
+def keep_mask(seeds: Tensor, layer: int, epoch: int | Tensor, step: int | Tensor, n: int, p: Tensor) -> Tensor:
     """Which of `n` values the `layer`-th dropout layer keeps in one step.
 
     Args:
@@ -95,6 +98,6 @@ def keep_mask(seeds: Tensor, layer: int, epoch: int, step: int, n: int, p: Tenso
     return random_words(seeds, DROPOUT + layer, epoch, step, n) >= threshold[:, None]
 
 
-def uniforms(seeds: Tensor, epoch: int, step: int, n: int) -> Tensor:
+def uniforms(seeds: Tensor, epoch: int | Tensor, step: int | Tensor, n: int) -> Tensor:
     """Uniform numbers in [0, 1) for the augmentation of a batch: float32 [models, n], 24 random bits each."""
     return (random_words(seeds, AUGMENTATION, epoch, step, n) >> 8).to(torch.float32) / 2**24

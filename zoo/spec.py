@@ -59,7 +59,7 @@ class ZooConfig:
     schedule: str = field(metadata={"choices": SCHEDULES})  # of the learning rate, within a model's training
     models: int | None = field(metadata={"min": 1})  # the first rows of the spec; null: all of them
     split_seed: int = field(metadata={"min": 0})  # deals the models out to train / val / test
-    block_size: int = field(metadata={"min": 1})  # models a file; also what is lost at most is one epoch of a block
+    block_size: int | None = field(metadata={"min": 1})  # models a file; at most one epoch of a block is lost
     published: str | None  # what the preset stands for in the paper; overrides may depart from it
 
 

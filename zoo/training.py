@@ -32,6 +32,7 @@ from zoo import Zoo, engines
 from zoo.architecture import Architecture
 from zoo.config import Config, training_conditions
 from zoo.engines import Engine, Population, Protocol, Scores
+from zoo.engines.torch_engine import LANES
 from zoo.images import AugmentConfig, ImageData, Images, load_images, plan_shape
 from zoo.spec import model_table, spec_size
 from zoo.store import Block
@@ -39,6 +40,7 @@ from zoo.store import Block
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its remarks are about things that we do ourselves
 console = Console()
 
+MODELS_ON_CPU, MODELS_ON_GPU = 100, 1000  # models a block; a kill costs at most one epoch of one block
 CHUNKS = 50  # pieces an epoch is trained in, so that progress shows and an interrupt is heard
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -51,7 +53,7 @@ def train_zoo(config: Config) -> None:
     """
     arch, models, protocol = architecture(config), model_table(config.zoo), training_protocol(config)
     path = Path(config.paths.root) / "zoos" / config.zoo.name
-    config.engine.name = _settle_engine(config, arch, path)
+    _settle_engine(config, arch, path)
     data = load_images(
         config.dataset,
         config.arch.protocol,
@@ -64,7 +66,7 @@ def train_zoo(config: Config) -> None:
     zoo = Zoo.create(path, describe(config, arch, data), models)
     loggers: list[Logger] | None = None
     with PopulationProgress(models, config.zoo.epochs) as progress:
-        for block in zoo.blocks(config.zoo.block_size):
+        for block in zoo.blocks(config.zoo.block_size or models_a_block(arch, data)):
             with block:  # checks what the block has: damaged files cost it all its epochs
                 progress.skip(block)
                 if block.pending:
@@ -74,6 +76,19 @@ def train_zoo(config: Config) -> None:
     zoo = Zoo.open(path)
     log_population(zoo, loggers or [])
     print_summary(zoo)
+
+
+def models_a_block(arch: Architecture, data: ImageData) -> int:
+    """How many models are trained together and share a file, unless `zoo.block_size` says it.
+
+    On a GPU up to `MODELS_ON_GPU`, but no more than fill half of the free memory: each has an order of the images
+    (int64), and weights, gradient, two moments and as much again for what a step makes of them (float32).
+    """
+    device = data.train.pixels.device
+    if device.type == "cpu":
+        return MODELS_ON_CPU
+    a_model = 8 * len(data.train) + 8 * 4 * arch.n_parameters
+    return max(1, min(MODELS_ON_GPU, torch.cuda.mem_get_info(device)[0] // 2 // a_model))
 
 
 def train_block(
@@ -269,11 +284,18 @@ def _command() -> str:
     return " ".join(["python run.py", *kept])
 
 
-def _settle_engine(config: Config, arch: Architecture, path: Path) -> str:
-    """The engine to use: with `auto`, the one the zoo was begun with, so that no model changes engines half-way."""
-    if config.engine.name == "auto" and (path / "zoo.json").exists():
-        return Zoo.open(path).description["engine"]["name"]
-    return engines.choose(config.engine.name, arch, *training_conditions(config))
+def _settle_engine(config: Config, arch: Architecture, path: Path) -> None:
+    """Put engine and lanes where the config leaves them open: those that the zoo was begun with, or else the best here.
+
+    So no model changes them half-way, wherever its training goes on.
+    """
+    begun = Zoo.open(path).description["engine"] if (path / "zoo.json").exists() else {}
+    auto = config.engine.name == "auto"
+    config.engine.name = (
+        begun["name"] if auto and begun else engines.choose(config.engine.name, arch, *training_conditions(config))
+    )
+    if config.engine.name == "torch" and config.engine.lanes is None:
+        config.engine.lanes = begun.get("lanes") or LANES["cuda" if config.trainer.accelerator == "gpu" else "cpu"]
 
 
 # ------------------------------------------------------------------------------------------ curves and progress
@@ -474,7 +496,7 @@ def plan_zoo(config: Config) -> None:
 
 def _seconds_an_image(config: Config, arch: Architecture, models: pd.DataFrame, protocol: Protocol) -> float:
     """Seconds of training one model with one image on this machine, measured on random images for a moment."""
-    rows = models.head(1 if arch.is_module else config.zoo.block_size)
+    rows = models.head(1 if arch.is_module else config.zoo.block_size or MODELS_ON_CPU)
     batch = min(protocol.batch_size, 10)
     pixels = torch.randint(0, 256, (20 * batch, *arch.image), dtype=torch.uint8)
     images = Images(pixels, torch.randint(0, arch.classes, (len(pixels),)))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.populations import architecture, image_data, model_rows
 from zoo.architecture import ACTIVATIONS, Architecture
@@ -68,9 +69,10 @@ class EngineTester:
     """What holds for every engine. Subclasses name the engine."""
 
     name: str
+    device = "cpu"
 
     def make(self, arch, rows, data, protocol, threads=2):
-        return ENGINES[self.name](arch, rows, data, protocol, threads=threads)
+        return ENGINES[self.name](arch, rows, data, protocol, self.device, threads)
 
     @pytest.mark.parametrize("arch_name", ["cnn_s", "cnn_m"])
     @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -247,6 +249,63 @@ class TestTorch(EngineTester):
     def test_refuses_a_module(self):
         assert "engine=loop" in ENGINES["torch"].refusal(architecture("resnet18"), "cpu", False)
         assert ENGINES["torch"].refusal(architecture("cnn_s"), "cpu", False) is None
+
+    def test_a_step_reads_nothing_back(self):
+        """Within a step no value of a tensor is asked for: on a GPU that would make the host wait for it."""
+        arch = architecture("cnn_s")
+        data = image_data(arch.image, augment=AugmentConfig(padding=4, flip=True, rotation=20.0))
+        rows = model_rows(optimizer=["adam", "sgd"], dropout=[0.5], weight_decay=[1e-3])
+        engine = self.make(arch, rows, data, Protocol(10, 2, "onecycle"))
+        engine.load(initial_population(arch, rows))
+        engine.start_epoch(1)
+        with NoReadingBack():
+            for group in engine.groups:
+                group.train_step()
+        engine.close()
+
+
+class NoReadingBack(TorchDispatchMode):
+    """Fails where an operation hands a value, or a shape that depends on values, to the host."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function.overloadpacket not in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero), function
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+class TestTorchOnCuda(TestTorch):
+    device = "cuda"
+
+    def test_a_recorded_step_is_the_step(self):
+        """Bit by bit, over the end of an epoch with a partial batch."""
+        arch, data = architecture("cnn_s"), image_data(train=57)
+        rows = model_rows(optimizer=["adam", "sgd"], dropout=[0.0, 0.5])
+        start, protocol = initial_population(arch, rows), Protocol(10, 2, "constant")
+        recorded = run(self.make(arch, rows, data, protocol), start, 2)
+        engine = self.make(arch, rows, data, protocol)
+        engine.load(start)
+        for group in engine.groups:
+            group.recorded_step = lambda group=group: group.train_step
+        for epoch in (1, 2):
+            engine.start_epoch(epoch)
+            engine.train(0, engine.steps_per_epoch)
+            engine.finish_epoch()
+        np.testing.assert_array_equal(engine.population().weights, recorded[-1][2].weights)
+        engine.close()
+
+    def test_nothing_waits_for_the_device_within_an_epoch(self):
+        arch, data = architecture("cnn_s"), image_data()
+        rows = model_rows(optimizer=["adam", "sgd"])
+        engine = self.make(arch, rows, data, Protocol(10, 2, "constant"))
+        engine.load(initial_population(arch, rows))
+        engine.start_epoch(1)
+        engine.train(0, 1)  # records
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            engine.train(1, engine.steps_per_epoch)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        engine.close()
 
 
 class TestFused(EngineTester):

@@ -31,7 +31,7 @@ class EngineConfig:
 
     name: str = field(metadata={"choices": ("auto", "fused", "torch", "loop")})
     threads: int | None = field(metadata={"min": 1})  # null: every core this process may use
-    lanes: int = field(metadata={"min": 1})  # engine=torch: models in one batch of tensors; part of a model's last bits
+    lanes: int | None = field(metadata={"min": 1})  # engine=torch: models in one batch of tensors; see TorchEngine
 
 
 @dataclass(frozen=True)

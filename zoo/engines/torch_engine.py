@@ -4,11 +4,16 @@ The models of a block are packed into *lanes*: groups of a fixed number of model
 optimiser, which go through `Architecture.forward` together. Learning rate, weight decay and dropout differ by model and
 are broadcast. A lane group that is not full is filled up with copies, and a batch that is not full with images that do
 not count: every step has the same shapes, and that is what makes a model's bits independent of the models beside it.
+
+Whatever differs between two steps (epoch, step, learning rate, batch order) lies in tensors on the device. So on a GPU a
+step is recorded once, as a CUDA graph, and replayed: one call starts its hundred small kernels, and within an epoch the
+host never waits for the device.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,24 +32,33 @@ from zoo.engines.engine import (
     schedule_table,
     scores,
 )
-from zoo.images import Images, augment
+from zoo.images import Images, augment, augments
 from zoo.philox import batch_order, keep_mask, uniforms
 
-EVALUATION_BATCH = 32  # images a model sees at once when evaluated
+EVALUATION_BATCH = {"cpu": 32, "cuda": 500}  # images a model sees at once when evaluated
+LANES = {"cpu": 8, "cuda": 128}  # a core's cache holds few models; a GPU wants to be filled
 
 
 class TorchEngine(Engine):
-    """See `Engine`. `lanes`: models in one group; a model's last bits depend on it, so it is part of the protocol."""
+    """See `Engine`. `lanes`: models in one group; a model's last bits depend on it, so it is part of the protocol.
+
+    None: `LANES` of the device.
+    """
 
     name = "torch"
 
-    def __init__(self, *args: Any, lanes: int = 8, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, lanes: int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.lanes = lanes
+        self.lanes = lanes or LANES[self.device.type]
         # One row alone would be computed by matrix-vector products, whose bits depend on where the data lie in memory.
         self.batch_rows = max(self.protocol.batch_size, 2)
-        self.factors, self.momenta = schedule_table(self.protocol, self.steps_per_epoch)
+        self.factors, self.momenta = (
+            torch.tensor(table, dtype=torch.float64, device=self.device)
+            for table in schedule_table(self.protocol, self.steps_per_epoch)
+        )
         self.groups: list[_Lanes] = []
+        # Steps of different groups never run at the same time: their recordings may share what they compute in.
+        self.graph_memory = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
 
     @classmethod
     def refusal(cls, arch: Architecture, accelerator: str, augmented: bool) -> str | None:
@@ -69,7 +83,7 @@ class TorchEngine(Engine):
         for group in self.groups:
             for target, source in ((weights, group.weights), (first, group.first), (second, group.second)):
                 target[group.ids] = source[: len(group.ids)].cpu().numpy()
-            step[group.ids] = group.steps_taken
+            step[group.ids] = int(group.taken)
         return Population(weights, np.zeros((n, 0), np.float32), first, second, step)
 
     def start_epoch(self, epoch: int) -> None:
@@ -81,8 +95,9 @@ class TorchEngine(Engine):
         """Group by group, several at a time: the steps first … last - 1."""
 
         def work(group: _Lanes) -> None:
-            for step in range(first, last):
-                group.train_step(step)
+            take_step = group.recorded_step() if self.device.type == "cuda" else group.train_step
+            for _ in range(first, last):
+                take_step()
 
         self._side_by_side(work, self.groups)
 
@@ -113,6 +128,9 @@ class _Lanes:
     Attributes:
         ids: rows of the block that are in the lanes 0 … len(ids) - 1; the others hold copies of the first.
         weights, first, second: float32 [L, P]: weights, first and second moment.
+        order: int64 [L, steps, rows of a batch], the images of the epoch.
+        epoch, step, taken: int64 []: the epoch, the next step in it, optimiser steps taken in all.
+        loss_sum, correct: float64 [L] and int64 [L, classes], of the epoch so far.
     """
 
     def __init__(self, engine: TorchEngine, ids: np.ndarray, population: Population) -> None:
@@ -131,70 +149,103 @@ class _Lanes:
             torch.from_numpy(matrix[filled]).to(device)
             for matrix in (population.weights, population.first_moment, population.second_moment)
         )
-        self.steps_taken = int(population.step[ids[0]])
+        self.epoch, self.step, self.taken = (
+            torch.tensor(n, device=device) for n in (0, 0, int(population.step[ids[0]]))
+        )
+        self.order = torch.zeros(
+            engine.lanes, engine.steps_per_epoch, engine.batch_rows, dtype=torch.int64, device=device
+        )
+        self.loss_sum = torch.zeros(engine.lanes, dtype=torch.float64, device=device)
+        self.correct = torch.zeros(engine.lanes, engine.arch.classes, dtype=torch.int64, device=device)
+        self.places = torch.arange(engine.batch_rows, device=device)
+        self.graph: torch.cuda.CUDAGraph | None = None
 
     def start_epoch(self) -> None:
         engine = self.engine
-        n, lanes = len(engine.data.train), engine.lanes
+        n, steps, rows = len(engine.data.train), engine.steps_per_epoch, engine.protocol.batch_size
         order = batch_order(self.seeds, engine.epoch, n)
         # Filled up to whole batches with the batch's own last image, which will not count twice: an image from elsewhere
         # could give infinite activations, and 0 times those is not 0.
-        steps, rows = engine.steps_per_epoch, engine.protocol.batch_size
-        order = torch.cat([order, order[:, -1:].expand(-1, steps * rows - n)], dim=1).view(lanes, steps, rows)
-        self.order = torch.cat([order, order[:, :, -1:].expand(-1, -1, engine.batch_rows - rows)], dim=2)
-        self.loss_sum = torch.zeros(lanes, dtype=torch.float64, device=engine.device)
-        self.correct = torch.zeros(lanes, engine.arch.classes, dtype=torch.int64, device=engine.device)
+        order = torch.cat([order, order[:, -1:].expand(-1, steps * rows - n)], dim=1).view(-1, steps, rows)
+        self.order.copy_(torch.cat([order, order[:, :, -1:].expand(-1, -1, engine.batch_rows - rows)], dim=2))
+        self.epoch.fill_(engine.epoch)
+        for sums in (self.step, self.loss_sum, self.correct):
+            sums.zero_()
 
-    def train_step(self, step: int) -> None:
+    def train_step(self) -> None:
+        """One batch of every model. Nothing in it is read back by the host."""
         engine, lanes, rows = self.engine, self.engine.lanes, self.engine.batch_rows
-        n = min(engine.protocol.batch_size, len(engine.data.train) - step * engine.protocol.batch_size)
-        counted = torch.arange(rows, device=engine.device) < n
-        chosen = self.order[:, step]
+        n = (len(engine.data.train) - self.step * engine.protocol.batch_size).clamp(max=engine.protocol.batch_size)
+        counted = self.places < n
+        chosen = self.order.index_select(1, self.step.view(1))[:, 0]
         labels = engine.data.train.labels[chosen]
-        images = engine.data.normalise(self._augmented(engine.data.train.pixels[chosen], step))
+        images = engine.data.normalise(self._augmented(engine.data.train.pixels[chosen]))
 
         weights = self.weights.detach().requires_grad_()
-        logits = engine.arch.forward(weights, images, self.activation, self._masks(step, rows))
+        logits = engine.arch.forward(weights, images, self.activation, self._masks(rows))
         losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(lanes, rows)
         losses = torch.where(counted, losses, 0.0)
         (gradient,) = torch.autograd.grad(losses.sum() / n, weights)
 
         self._update(gradient)
+        self.step += 1
         self.loss_sum += losses.detach().to(torch.float64).sum(1)
         self.correct += correct_by_class(logits.argmax(2), labels, engine.arch.classes, counted)
 
-    def _augmented(self, pixels: Tensor, step: int) -> Tensor:
+    def recorded_step(self) -> Callable[[], None]:
+        """`train_step` as a CUDA graph, recorded when first asked for."""
+        if self.graph is None:
+            state = (self.weights, self.first, self.second, self.step, self.taken, self.loss_sum, self.correct)
+            before = [tensor.clone() for tensor in state]
+            side = torch.cuda.Stream(self.engine.device)
+            side.wait_stream(torch.cuda.current_stream(self.engine.device))
+            with torch.cuda.stream(side):  # PyTorch wants a few steps before a recording, for what it sets up lazily
+                for _ in range(3):
+                    self.train_step()
+                    for tensor, value in zip(state, before, strict=True):
+                        tensor.copy_(value)
+            torch.cuda.current_stream(self.engine.device).wait_stream(side)
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph, pool=self.engine.graph_memory):
+                self.train_step()
+        return self.graph.replay
+
+    def _augmented(self, pixels: Tensor) -> Tensor:
         """The images [L, n, C, H, W] of a step, each changed by its own random numbers."""
+        if not augments(self.engine.data.augment):
+            return pixels
         lanes, n = pixels.shape[:2]
-        random = uniforms(self.seeds, self.engine.epoch, step, 4 * n).view(lanes * n, 4)
+        random = uniforms(self.seeds, self.epoch, self.step, 4 * n).view(lanes * n, 4)
         return augment(pixels.flatten(0, 1), self.engine.data.augment, random).view_as(pixels)
 
-    def _masks(self, step: int, rows: int) -> list[Tensor] | None:
+    def _masks(self, rows: int) -> list[Tensor] | None:
         """One tensor [L, rows, *shape] a dropout layer: 0 where a value is dropped, 1 / (1 - p) where it is kept."""
         if not self.dropout:
             return None
         scale = (1 / (1 - self.p)).to(torch.float32)[:, None]
         masks = []
         for layer, shape in enumerate(self.engine.arch.dropout_shapes):
-            keep = keep_mask(self.seeds, layer, self.engine.epoch, step, rows * math.prod(shape), self.p)
+            keep = keep_mask(self.seeds, layer, self.epoch, self.step, rows * math.prod(shape), self.p)
             masks.append((keep * scale).view(-1, rows, *shape))
         return masks
 
     def _update(self, gradient: Tensor) -> None:
         """One step of Adam (L2 weight decay, not decoupled) or SGD with momentum, as `torch.optim` does it; in place."""
-        at = self.steps_taken if len(self.engine.factors) > 1 else 0
-        lr = self.lr * self.engine.factors[at]
-        self.steps_taken += 1
+        # `take`, not [ ]: indexing with a tensor would make the host wait for its value.
+        at = self.taken if len(self.engine.factors) > 1 else torch.zeros_like(self.taken)
+        lr, momentum = self.lr * self.engine.factors.take(at), self.engine.momenta.take(at)
+        self.taken += 1  # after `at` was used: it may be the same tensor
         if self.decays:
             gradient = gradient + self.decay * self.weights
         if self.adam:
             beta1, beta2 = ADAM_BETAS
             self.first.lerp_(gradient, 1 - beta1)
             self.second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-            corrected = self.second.sqrt().div_(math.sqrt(1 - beta2**self.steps_taken)).add_(ADAM_EPS)
-            self.weights.sub_(self.first / corrected * (lr / (1 - beta1**self.steps_taken)))
+            t = self.taken.to(torch.float64)
+            corrected = self.second.sqrt().div_((1 - beta2**t).sqrt()).add_(ADAM_EPS)
+            self.weights.sub_(self.first / corrected * (lr / (1 - beta1**t)))
         else:
-            self.first.mul_(self.engine.momenta[at]).add_(gradient)
+            self.first.mul_(momentum).add_(gradient)
             self.weights.sub_(self.first * lr)
 
     @torch.no_grad()
@@ -203,8 +254,9 @@ class _Lanes:
         engine, lanes = self.engine, self.engine.lanes
         loss_sum = torch.zeros(lanes, dtype=torch.float64, device=engine.device)
         correct = torch.zeros(lanes, engine.arch.classes, dtype=torch.int64, device=engine.device)
-        places = torch.arange(EVALUATION_BATCH, device=engine.device)
-        for first in range(0, len(images), EVALUATION_BATCH):
+        size = EVALUATION_BATCH[engine.device.type]
+        places = torch.arange(size, device=engine.device)
+        for first in range(0, len(images), size):
             counted = places < len(images) - first
             chosen = (places + first).clamp_(max=len(images) - 1)
             labels = images.labels[chosen].expand(lanes, -1)
