@@ -148,11 +148,13 @@ class EngineTester:
         rows = model_rows(activation=["tanh", "relu"])
         engine = self.make(arch, rows, data, Protocol(10, 1, "constant"))
         engine.load(initial_population(arch, rows))
-        ours = engine.evaluate(data.test)
+        ours, outputs = engine.evaluate(data.test), engine.outputs(data.test).cpu()
+        assert outputs.shape == (len(rows), 77, 10)
         for i, row in enumerate(rows.itertuples()):
             module = initial_module(arch, row.seed, row.init, row.activation, row.dropout).eval()
             with torch.no_grad():
                 logits = module(data.normalise(data.test.pixels))
+            np.testing.assert_allclose(outputs[i], logits, rtol=1e-4, atol=1e-5)
             right = logits.argmax(1) == data.test.labels
             assert ours.loss[i] == pytest.approx(F.cross_entropy(logits, data.test.labels).item(), rel=1e-5)
             assert ours.accuracy[i] == right.double().mean().item()

@@ -12,6 +12,7 @@ from typing import ClassVar, TypeVar
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.architecture import Architecture
@@ -21,8 +22,10 @@ from zoo.initialization import initial_module
 MOMENTUM = 0.9  # of SGD; without Nesterov
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPS = 1e-8
+EVALUATED_AT_ONCE = 10_000  # images whose outputs are held in memory
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass
@@ -151,18 +154,31 @@ class Engine(ABC):
         """The epoch's running loss and accuracy: averaged over the images as they were trained on (train mode)."""
 
     @abstractmethod
+    def outputs(self, images: Images) -> Tensor:
+        """Logits in evaluation mode: float [models, n, classes], on the engine's device."""
+
     def evaluate(self, images: Images) -> Scores:
         """Loss and accuracy in evaluation mode."""
+        images = images.to(self.device)
+        models, classes = len(self.models), self.arch.classes
+        loss_sum = torch.zeros(models, dtype=torch.float64, device=self.device)
+        correct = torch.zeros(models, classes, dtype=torch.int64, device=self.device)
+        for first in range(0, len(images), EVALUATED_AT_ONCE):
+            part = Images(*(values[first : first + EVALUATED_AT_ONCE] for values in (images.pixels, images.labels)))
+            logits, labels = self.outputs(part), part.labels.expand(models, -1)
+            losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+            loss_sum += losses.to(torch.float64).view(models, -1).sum(1)
+            correct += correct_by_class(logits.argmax(2), labels, classes)
+        return scores(loss_sum, correct, images.labels, classes)
 
     def close(self) -> None:
         """Release the threads."""
         self._pool.shutdown()
         torch.set_num_threads(self._threads_before)
 
-    def _side_by_side(self, work: Callable[[T], None], items: Iterable[T]) -> None:
-        """Do `work` on every item, several at a time; an exception of any is raised here."""
-        for _ in self._pool.map(work, items):
-            pass
+    def _side_by_side(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """What `work` returns for every item, several at a time; an exception of any is raised here."""
+        return list(self._pool.map(work, items))
 
 
 def available_cores() -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from zoo.architecture import Architecture
 from zoo.engines import kernels
@@ -117,33 +118,37 @@ class FusedEngine(Engine):
         return self._scores(self.loss, self.correct, self.data.train)
 
     def evaluate(self, images: Images) -> Scores:
-        """Model by model, several at a time, in evaluation mode."""
+        """Model by model, several at a time, without holding the outputs."""
+        loss, correct = self._forward(images, np.zeros((len(self.models), 0, self.arch.classes), np.float32))
+        return self._scores(loss, correct, images)
+
+    def outputs(self, images: Images) -> Tensor:
+        """Model by model, several at a time."""
+        logits = np.empty((len(self.models), len(images), self.arch.classes), np.float32)
+        self._forward(images, logits)
+        return torch.from_numpy(logits)
+
+    def _forward(self, images: Images, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Loss summed over the images [models, 1] and correct predictions by class; fills `logits` unless it is empty."""
         pixels, labels = _channels_last(images)
         loss = np.zeros((len(self.models), 1))
         correct = np.zeros((len(self.models), self.arch.classes), np.int64)
 
         def work(i: int) -> None:
             if not np.isfinite(self.weights[i]).all():
-                loss[i] = np.nan  # and every prediction is the first class, as PyTorch's argmax has it
+                loss[i] = logits[i] = np.nan  # and every prediction is the first class, as PyTorch's argmax has it
                 correct[i, 0] = (labels == 0).sum()
                 return
             scratch = self.scratch.get()
             activation = ACTIVATION_CODES[self.rows[i]["activation"]]
             self.evaluate_model(
-                pixels,
-                labels,
-                self.mean,
-                self.std,
-                self.weights[i],
-                *scratch.forward,
-                activation,
-                loss[i],
-                correct[i],
-            )
+                pixels, labels, self.mean, self.std, self.weights[i], *scratch.forward, activation, loss[i], correct[i],
+                logits[i],
+            )  # fmt: skip
             self.scratch.put(scratch)
 
         self._side_by_side(work, range(len(self.models)))
-        return self._scores(loss, correct, images)
+        return loss, correct
 
     def _scores(self, loss: np.ndarray, correct: np.ndarray, images: Images) -> Scores:
         return scores(torch.from_numpy(loss[:, 0]), torch.from_numpy(correct), images.labels, self.arch.classes)

@@ -424,7 +424,7 @@ def train(pixels, labels, mean, std, order, first, last, batch, P, M, V, REAL, G
 
 
 @whole
-def evaluate(pixels, labels, mean, std, P, X, A, I, X1, A1, I1, Y, C, activation, loss, correct):
+def evaluate(pixels, labels, mean, std, P, X, A, I, X1, A1, I1, Y, C, activation, loss, correct, outputs):
     relayout(P, C)
     n = pixels.shape[0]
     for image in range(0, n, 2):
@@ -432,6 +432,10 @@ def evaluate(pixels, labels, mean, std, P, X, A, I, X1, A1, I1, Y, C, activation
         fetch(pixels, image, mean, std, X)
         fetch(pixels, image1, mean, std, X1)
         forward_evaluate(X, A, I, X1, A1, I1, Y, C, activation)
+        if outputs.shape[0] > 0:
+            for i in range({classes}):
+                outputs[image, i] = A[{logits} + i]
+                outputs[image1, i] = A1[{logits} + i]
         score(A, labels[image], np.float32(1), loss, correct)
         if image1 > image:
             score(A1, labels[image1], np.float32(1), loss, correct)

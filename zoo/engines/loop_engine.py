@@ -69,16 +69,10 @@ class LoopEngine(Engine):
         labels = self.data.train.labels
         return stack_scores([scores(m.loss_sum[None], m.correct, labels, self.arch.classes) for m in self.members])
 
-    def evaluate(self, images: Images) -> Scores:
-        """Model by model, in evaluation mode."""
+    def outputs(self, images: Images) -> Tensor:
+        """Model by model, several at a time."""
         images = images.to(self.device)
-        results: dict[int, Scores] = {}
-
-        def work(member: _Member) -> None:
-            results[member.index] = member.evaluate(images)
-
-        self._side_by_side(work, self.members)
-        return stack_scores([results[i] for i in range(len(self.members))])
+        return torch.cat(self._side_by_side(lambda member: member.outputs(images), self.members))
 
 
 class _Member:
@@ -175,15 +169,9 @@ class _Member:
         return hook
 
     @torch.no_grad()
-    def evaluate(self, images: Images) -> Scores:
-        engine = self.engine
+    def outputs(self, images: Images) -> Tensor:
+        """Logits in evaluation mode: float32 [1, n, classes]."""
         self.module.eval()
-        loss_sum = torch.zeros(1, dtype=torch.float64, device=engine.device)
-        correct = torch.zeros(1, engine.arch.classes, dtype=torch.int64, device=engine.device)
-        for first in range(0, len(images), EVALUATION_BATCH):
-            labels = images.labels[first : first + EVALUATION_BATCH]
-            pixels = images.pixels[first : first + EVALUATION_BATCH]
-            logits = self.module(engine.data.normalise(pixels).to(engine.dtype))
-            loss_sum += F.cross_entropy(logits, labels, reduction="sum")
-            correct += correct_by_class(logits.argmax(1)[None], labels[None], engine.arch.classes)
-        return scores(loss_sum, correct, images.labels, engine.arch.classes)
+        batches = images.pixels.split(EVALUATION_BATCH) if len(images) else []
+        logits = [self.module(self.engine.data.normalise(pixels).to(self.engine.dtype)) for pixels in batches]
+        return torch.cat([torch.zeros(0, self.engine.arch.classes, device=self.engine.device), *logits])[None]

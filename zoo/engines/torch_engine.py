@@ -103,23 +103,23 @@ class TorchEngine(Engine):
 
     def finish_epoch(self) -> Scores:
         """Running averages of the epoch."""
-        return self._collect([(group, group.loss_sum, group.correct) for group in self.groups], self.data.train.labels)
-
-    def evaluate(self, images: Images) -> Scores:
-        """Group by group, in evaluation mode."""
-        images = images.to(self.device)
-        sums: list[tuple[_Lanes, Tensor, Tensor]] = []
-        self._side_by_side(lambda group: sums.append((group, *group.evaluate(images))), self.groups)
-        return self._collect(sums, images.labels)
-
-    def _collect(self, sums: list[tuple[_Lanes, Tensor, Tensor]], labels: Tensor) -> Scores:
-        """Sums of groups of lanes as the scores of the block's models, in their order."""
         loss_sum = torch.zeros(len(self.models), dtype=torch.float64)
         correct = torch.zeros(len(self.models), self.arch.classes, dtype=torch.int64)
-        for group, group_loss, group_correct in sums:
-            loss_sum[group.ids] = group_loss[: len(group.ids)].cpu()
-            correct[group.ids] = group_correct[: len(group.ids)].cpu()
-        return scores(loss_sum, correct, labels, self.arch.classes)
+        for group in self.groups:
+            loss_sum[group.ids] = group.loss_sum[: len(group.ids)].cpu()
+            correct[group.ids] = group.correct[: len(group.ids)].cpu()
+        return scores(loss_sum, correct, self.data.train.labels, self.arch.classes)
+
+    def outputs(self, images: Images) -> Tensor:
+        """Group by group, several at a time."""
+        images = images.to(self.device)
+        logits = torch.empty(len(self.models), len(images), self.arch.classes, device=self.device)
+
+        def work(group: _Lanes) -> None:
+            logits[group.ids] = group.outputs(images)[: len(group.ids)]
+
+        self._side_by_side(work, self.groups)
+        return logits
 
 
 class _Lanes:
@@ -249,20 +249,15 @@ class _Lanes:
             self.weights.sub_(self.first * lr)
 
     @torch.no_grad()
-    def evaluate(self, images: Images) -> tuple[Tensor, Tensor]:
-        """Loss summed over the images, float64 [L], and correct predictions by class, int64 [L, classes]."""
-        engine, lanes = self.engine, self.engine.lanes
-        loss_sum = torch.zeros(lanes, dtype=torch.float64, device=engine.device)
-        correct = torch.zeros(lanes, engine.arch.classes, dtype=torch.int64, device=engine.device)
+    def outputs(self, images: Images) -> Tensor:
+        """Logits in evaluation mode: float32 [L, n, classes]."""
+        engine = self.engine
         size = EVALUATION_BATCH[engine.device.type]
         places = torch.arange(size, device=engine.device)
-        for first in range(0, len(images), size):
-            counted = places < len(images) - first
-            chosen = (places + first).clamp_(max=len(images) - 1)
-            labels = images.labels[chosen].expand(lanes, -1)
-            batch = engine.data.normalise(images.pixels[chosen]).expand(lanes, -1, -1, -1, -1)
-            logits = engine.arch.forward(self.weights, batch, self.activation)
-            losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(lanes, -1)
-            loss_sum += torch.where(counted, losses, 0.0).to(torch.float64).sum(1)
-            correct += correct_by_class(logits.argmax(2), labels, engine.arch.classes, counted)
-        return loss_sum, correct
+        logits = torch.zeros(engine.lanes, len(images), engine.arch.classes, device=engine.device)
+        for first in range(0, len(images), size):  # the last batch is filled up with its last image
+            pixels = images.pixels[(places + first).clamp_(max=len(images) - 1)]
+            batch = engine.data.normalise(pixels).expand(engine.lanes, -1, -1, -1, -1)
+            out = engine.arch.forward(self.weights, batch, self.activation)
+            logits[:, first : first + size] = out[:, : len(images) - first]
+        return logits
