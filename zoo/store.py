@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from zoo.errors import UserError
+from zoo.files import sync_folder, write_file
 
 if TYPE_CHECKING:  # torch takes seconds to import and reading arrays and tables does not need it
     from torch import Tensor, nn
@@ -725,7 +726,7 @@ class Block:
                     f"{other.path} already holds some of the models {self.first}-{self.last}: {self.zoo.redo}"
                 )
         os.mkdir(self.path)
-        _sync(self.path.parent)
+        sync_folder(self.path.parent)
 
     def _remove_if_empty(self) -> None:
         """Remove a folder in which nothing is committed, so that its models can be divided anew."""
@@ -911,14 +912,8 @@ def _sha256(file: Path) -> str:
 
 
 def _write(file: Path, data: bytes) -> dict[str, Any]:
-    """Put `data` in place of `file` at once: whenever the power fails, it is the old one or the new one, whole."""
-    temporary = file.with_name(file.name + ".tmp")
-    with open(temporary, "wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(temporary, file)
-    _sync(file.parent)
+    """Put `data` in place of `file` at once, and give its manifest entry."""
+    write_file(file, data)
     return _entry(data)
 
 
@@ -926,16 +921,7 @@ def _remove(file: Path) -> None:
     """Remove a file if it is there; gone for good on return."""
     if file.exists():
         os.unlink(file)
-        _sync(file.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Make renames and removals in a folder last through a power cut."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        sync_folder(file.parent)
 
 
 @contextmanager
