@@ -8,11 +8,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from zoo.config import Config
 
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 
@@ -22,13 +26,14 @@ _failures_of_sweep: list[int] = []
 
 @hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")
 def run(composed: DictConfig) -> None:
-    """One job: a typed configuration, then the function that `task.run` names."""
+    """One job: a typed configuration, then the functions that `task.run` names."""
     from zoo.config import read_config
     from zoo.errors import UserError
 
     try:
-        config = read_config(composed)
-        resolve_name(config.task.run)(config)
+        config = read_config(composed, config_type())
+        for step in config.task.run:
+            resolve_name(step)(config)
     except UserError as error:
         if not _failures_of_sweep:
             fail(str(error))
@@ -37,6 +42,19 @@ def run(composed: DictConfig) -> None:
         _failures_of_sweep.append(job.job.num)
     except KeyboardInterrupt:
         fail("Stopped. What is stored stays; the same command goes on from there.", code=130)
+
+
+def config_type() -> type[Config]:
+    """The whole configuration: that of zoos, and the groups that other packages add to it."""
+    from dataclasses import make_dataclass
+
+    from hyperrep.autoencoder import AutoencoderConfig
+    from hyperrep.samplers import SamplerConfig
+    from hyperrep.sampling import PopulationConfig
+    from zoo.config import Config
+
+    groups = {"autoencoder": AutoencoderConfig, "sampler": SamplerConfig, "population": PopulationConfig}
+    return make_dataclass("Config", groups.items(), bases=(Config,))
 
 
 def fail(message: str, code: int = 2) -> None:
@@ -52,7 +70,7 @@ def main() -> None:
     arguments, unknown = get_args_parser().parse_known_args()
     asks_hydra = arguments.help or arguments.hydra_help or arguments.shell_completion
     if not (asks_hydra or arguments.config_dir or arguments.config_path or arguments.config_name or unknown):
-        problems = command_line_problems(arguments.overrides, CONFIG_DIR, arguments.multirun)
+        problems = command_line_problems(arguments.overrides, CONFIG_DIR, arguments.multirun, config_type())
         if problems:
             fail(mistakes(problems))
     if arguments.multirun:

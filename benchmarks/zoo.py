@@ -24,6 +24,7 @@ from hydra import compose, initialize_config_dir
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import zoo.training as training
+from run import config_type
 from zoo.config import read_config
 from zoo.engines import ENGINES, choose
 from zoo.images import AugmentConfig, ImageData, Images
@@ -70,7 +71,7 @@ def main() -> None:
         overrides = [f"paths.root={folder}", "zoo=mnist_seed", f"engine={options.engine}"]
         overrides += [f"zoo.models={options.models}", f"zoo.epochs={options.epochs}"]
         overrides += [f"engine.threads={options.threads}"] if options.threads else []
-        config = read_config(compose("config", overrides))
+        config = read_config(compose("config", overrides), config_type())
         data = images(options.train, options.evaluation)
         training.load_images = lambda *args: data  # type: ignore[assignment]
         engine = ENGINES[choose(config.engine.name, training.architecture(config), "cpu", False)]

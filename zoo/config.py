@@ -41,7 +41,7 @@ class TaskConfig:
     """`task=`: what to do."""
 
     name: str
-    run: str  # dotted path of the function that does it; called with the whole configuration
+    run: list[str]  # dotted paths of the functions that do it, one after another; called with the whole configuration
     help: str
 
 
@@ -96,8 +96,15 @@ class Config:
 # --------------------------------------------------------------------------------------------- composed -> typed
 
 
-def read_config(composed: DictConfig) -> Config:
+C = typing.TypeVar("C", bound=Config)
+
+
+def read_config(composed: DictConfig, kind: type[C] = Config) -> C:  # type: ignore[assignment]
     """The typed configuration.
+
+    Args:
+        composed: by Hydra.
+        kind: `Config`, or a dataclass that adds the groups of other packages to it.
 
     Raises:
         UserError: with one line a mistake: unknown keys, wrong types, forbidden values, impossible combinations.
@@ -107,7 +114,7 @@ def read_config(composed: DictConfig) -> Config:
         plain = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key}: cannot be resolved ({error.msg})") from error
-    config = _typed(plain, Config, {}, "", problems)
+    config = _typed(plain, kind, {}, "", problems)
     problems = problems or combination_problems(config)
     if problems:
         raise UserError(mistakes(problems))
@@ -264,13 +271,16 @@ def engine_refusal(config: Config, arch: Architecture) -> str | None:
 # --------------------------------------------------------------------------------------------- the command line
 
 
-def command_line_problems(overrides: list[str], config_dir: Path, multirun: bool = False) -> list[str]:
+def command_line_problems(
+    overrides: list[str], config_dir: Path, multirun: bool = False, kind: type[Config] = Config
+) -> list[str]:
     """All that is wrong with the overrides of a command line, a sentence each; Hydra itself would stop at the first.
 
     Args:
         overrides: e.g. ["zoo=mnist_seed", "zoo.models=64"].
         config_dir: the folder that holds config.yaml.
         multirun: whether several values of an override are a sweep. Each value is checked, though not each combination.
+        kind: as in `read_config`.
     """
     problems: list[str] = []
     parsed = []
@@ -311,7 +321,7 @@ def command_line_problems(overrides: list[str], config_dir: Path, multirun: bool
         for chosen in _one_at_a_time(good):
             found = []
             try:
-                read_config(compose("config", chosen))
+                read_config(compose("config", chosen), kind)
             except HydraException as error:
                 found = [str(error)]
             except UserError as error:

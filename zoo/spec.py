@@ -92,11 +92,11 @@ def model_table(config: ZooConfig) -> pd.DataFrame:
         seeds = np.repeat(np.arange(1, config.seeds.count + 1), len(points))
     table.insert(0, "seed", seeds.astype(np.int64))
     table.insert(0, "model_id", np.arange(len(rows), dtype=np.int64))
-    table["split"] = _splits(len(rows), config.split_seed)
+    table["split"] = deal_splits(len(rows), config.split_seed)
     return table.iloc[: config.models].reset_index(drop=True)
 
 
-def _splits(n: int, seed: int) -> np.ndarray:
+def deal_splits(n: int, seed: int) -> np.ndarray:
     """The split of each of `n` models, in rounds (see SPLIT_ROUND)."""
     random = np.random.RandomState(seed)
     names = np.repeat(list(SPLIT_ROUND), list(SPLIT_ROUND.values()))

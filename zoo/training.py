@@ -70,7 +70,7 @@ def train_zoo(config: Config) -> None:
             with block:  # checks what the block has: damaged files cost it all its epochs
                 progress.skip(block)
                 if block.pending:
-                    loggers = make_loggers(config, zoo) if loggers is None else loggers
+                    loggers = zoo_loggers(config, zoo) if loggers is None else loggers
                     train_block(config, arch, models, protocol, data, device, block, loggers, progress)
     zoo.finalise()
     zoo = Zoo.open(path)
@@ -272,14 +272,13 @@ def describe(config: Config, arch: Architecture, data: ImageData) -> dict[str, A
         "epochs": zoo.epochs,
         "metrics": metrics + [f"test_acc_class_{c}" for c in range(data.classes)],
         "versions": {name: version(name) for name in ("hyperzoo", "torch", "numpy", "pytorch-lightning")},
-        "command": _command(),
+        "command": command(),
     }
 
 
-def _command() -> str:
-    """The command that regenerates the zoo, without what concerns this machine only."""
+def command(local: tuple[str, ...] = ("paths.", "logger", "engine.threads", "task")) -> str:
+    """The command that makes it again, without the overrides that begin with `local`: those concern this machine only."""
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    local = ("paths.", "logger", "engine.threads", "task")
     kept = [shlex.quote(override) for override in overrides if not override.startswith(local)]
     return " ".join(["python run.py", *kept])
 
@@ -301,30 +300,45 @@ def _settle_engine(config: Config, arch: Architecture, path: Path) -> None:
 # ------------------------------------------------------------------------------------------ curves and progress
 
 
-def make_loggers(config: Config, zoo: Zoo) -> list[Logger]:
-    """The loggers of `logger=`. One W&B run a zoo, which a later call of the same zoo continues."""
+def zoo_loggers(config: Config, zoo: Zoo) -> list[Logger]:
+    """The loggers of a zoo, whose curves are over its epochs."""
+    identity = f"{zoo.path.resolve()} {zoo.description['dataset']['fingerprint']}"
+    loggers = make_loggers(config, zoo.name, "zoo", identity)
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.define_metric("zoo/*", step_metric="epoch")
+    return loggers
+
+
+def make_loggers(config: Any, name: str, job_type: str, identity: str) -> list[Logger]:
+    """The loggers of `logger=`.
+
+    Args:
+        config: the composed configuration.
+        name: of the run.
+        job_type: "zoo", "hyperrep" …
+        identity: what it is about: one W&B run each, which a later call goes on with.
+    """
     root = Path(config.paths.root)
     match config.logger.name:
         case "none":
             return []
         case "csv":
-            return [CSVLogger(root / "logs", name=zoo.name)]
+            return [CSVLogger(root / "logs", name=name)]
     import wandb
 
-    identity = hashlib.sha256(f"{zoo.path.resolve()} {zoo.description['dataset']['fingerprint']}".encode())
     run = wandb.init(
         project=config.logger.project,
         entity=config.logger.entity,
-        name=zoo.name,
+        name=name,
         group=config.dataset.name,
-        job_type="zoo",
-        id=identity.hexdigest()[:16],
+        job_type=job_type,
+        id=hashlib.sha256(identity.encode()).hexdigest()[:16],
         resume="allow",
         mode="offline" if config.logger.name == "wandb_offline" else "online",
         dir=root,
         config=asdict(config),
     )
-    run.define_metric("zoo/*", step_metric="epoch")
     return [WandbLogger(experiment=run)]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from run import config_type
 from tests.integration.test_train_zoo import hashes
 from zoo import Zoo
 from zoo.config import command_line_problems
@@ -27,7 +28,7 @@ def call(*words: str, folder: Path) -> subprocess.CompletedProcess:
 
 
 def problems(*overrides: str, multirun: bool = False) -> str:
-    return "\n".join(command_line_problems(list(overrides), ROOT / "conf", multirun))
+    return "\n".join(command_line_problems(list(overrides), ROOT / "conf", multirun, config_type()))
 
 
 def test_all_mistakes_are_told_at_once_before_anything_starts(tmp_path):

@@ -10,6 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import run
+from run import config_type
 from tests.dataset_files import write_cifar10
 from tests.wandb_log import read_run
 from zoo import Zoo
@@ -23,7 +24,7 @@ SMALL = ["zoo.models=6", "zoo.epochs=2", "dataset.train_size=60", "logger=none"]
 
 def configure(root: Path, *overrides: str) -> Config:
     with initialize_config_dir(str(run.CONFIG_DIR), version_base="1.3"):
-        return read_config(compose("config", [f"paths.root={root}", *SMALL, *overrides]))
+        return read_config(compose("config", [f"paths.root={root}", *SMALL, *overrides]), config_type())
 
 
 def train(root: Path, *overrides: str) -> Zoo:

@@ -6,6 +6,7 @@ from hydra import compose, initialize_config_dir
 
 import run
 import sweep
+from run import config_type
 from zoo.config import Config, read_config
 from zoo.spec import model_table, spec_size
 
@@ -21,7 +22,7 @@ SPLITS = {1000: (700, 150, 150), 1280: (896, 192, 192), 2560: (1792, 384, 384), 
 
 def compose_zoo(*overrides: str) -> Config:
     with initialize_config_dir(str(run.CONFIG_DIR), version_base="1.3"):
-        return read_config(compose("config", list(overrides)))
+        return read_config(compose("config", list(overrides)), config_type())
 
 
 @pytest.fixture(scope="module")

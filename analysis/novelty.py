@@ -1,0 +1,184 @@
+"""The novelty audit of a sampled population: are these new networks, copies of training models, or all the same one?
+
+Accuracy alone deceives: near-copies of training models and a population collapsed to one network score best of all. So
+beside it stand the disagreement with the nearest training model, the disagreement within the population and within the
+zoo at the same accuracy, the distance in weights, and what the ensemble and the centroid do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.table import Table
+
+from analysis.agreement import disagreement, pairwise_disagreement
+from zoo import Zoo
+from zoo.architecture import Architecture
+from zoo.images import ImageData, Images, load_images
+from zoo.networks import Networks
+from zoo.training import console
+
+PEERS = 100  # models of the zoo that its own disagreement is measured on
+COMPARED_IMAGES = 2000  # test images that disagreement is measured on
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the audit finds; shares and accuracies in [0, 1], on the test images, which nothing was selected by.
+
+    Attributes:
+        models: n.
+        accuracy, accuracy_std: mean and standard deviation over the population (ddof 0).
+        nearest: disagreement with the training state that a network agrees with most, mean over the population.
+        same: disagreement of training models between the first and the last of the anchors' epochs, mean.
+        within: disagreement of two networks of the population, mean over pairs.
+        zoo_within: the same of training models, each at the epoch at which it is about as accurate as the population.
+        distance: Euclidean distance to the nearest training model's weights over the training models' mean norm, mean.
+        ensemble: accuracy of the mean of the softmax outputs of all networks.
+        centroid: accuracy of the network that lies in the middle of the anchors; NaN if there is none.
+        kind: what the sampler declares: independent or anchored.
+        verdict: "copies", "collapsed" or "new", see `verdict`.
+    """
+
+    models: int
+    accuracy: float
+    accuracy_std: float
+    nearest: float
+    same: float
+    within: float
+    zoo_within: float
+    distance: float
+    ensemble: float
+    centroid: float
+    kind: str
+    verdict: str
+
+
+def verdict(nearest: float, same: float, within: float, zoo_within: float) -> str:
+    """In a word what a population is.
+
+    copies: its networks disagree with a training state no more than training models with themselves some epochs earlier.
+    collapsed: they disagree with each other less than half as much as equally accurate models of the zoo do.
+    """
+    if nearest <= same:
+        return "copies"
+    return "collapsed" if within < 0.5 * zoo_within else "new"
+
+
+def audit_population(config: Any) -> Audit:
+    """Audit the population that the config's task=sample stored, write audit.csv beside its zoo, and print it."""
+    root = Path(config.paths.root)
+    population = Zoo.open(root / "zoos" / config.population.name)
+    zoo = Zoo.open(root / "zoos" / config.zoo.name)
+    images = load_images(
+        config.dataset, config.arch.protocol, config.arch.image_size, Path(config.paths.data),
+        [Path(folder) for folder in config.paths.system_data],
+    )  # fmt: skip
+    found = audit(population, zoo, images, config)
+    folder = root / "audits"
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame([vars(found)]).to_csv(folder / f"{population.name}.csv", index=False)
+    print_audit(population.name, found)
+    return found
+
+
+def audit(population: Zoo, zoo: Zoo, images: ImageData, config: Any) -> Audit:
+    """Compare a population with the zoo it came from.
+
+    Args:
+        population: a zoo of one epoch, whose `spec` says which sampler drew it.
+        zoo: where its anchors came from; its train split is what may have been copied.
+        images: of both.
+        config: its engine evaluates the networks.
+    """
+    classes, epochs = images.classes, sorted(population.description["spec"]["states"])
+    drawn = population.weights(epochs=[0])[:, 0]
+    outputs = _outputs(population, population.models, drawn, images.test, images, config)
+    labels = images.test.labels.numpy()
+    accuracy = (outputs.argmax(2) == labels).mean(axis=1)
+    ensemble = (torch.softmax(torch.from_numpy(outputs), 2).mean(0).argmax(1).numpy() == labels).mean()
+    predicted = outputs[:, :COMPARED_IMAGES].argmax(2)
+
+    trained = zoo.models[(zoo.models["split"] == "train") & (zoo.models["status"] != "diverged")]
+    states = zoo.weights(models=trained["model_id"].tolist(), epochs=epochs)
+    theirs = [_predictions(zoo, trained, states[:, i], images, config) for i in range(len(epochs))]
+    same = (theirs[0] != theirs[-1]).mean()
+    few = trained.iloc[:PEERS]
+    peers = _at_accuracy(zoo, few, float(accuracy.mean()))
+    zoo_within = pairwise_disagreement(_predictions(zoo, few, peers, images, config), classes).mean()
+
+    nearest = disagreement(predicted, np.concatenate(theirs), classes).min(axis=1).mean()
+    within = pairwise_disagreement(predicted, classes).mean() if len(predicted) > 1 else np.nan
+    flat = states.reshape(-1, states.shape[2])
+    apart = torch.cdist(torch.from_numpy(drawn), torch.from_numpy(flat)).min(dim=1).values.mean()
+    apart = apart / np.linalg.norm(flat, axis=1).mean()
+    spec = population.description["spec"]
+    return Audit(
+        len(predicted), float(accuracy.mean()), float(accuracy.std()), float(nearest), float(same), float(within),
+        float(zoo_within), float(apart), float(ensemble), float(spec.get("centroid_accuracy") or np.nan), spec["draws"],
+        verdict(nearest, same, within, zoo_within),
+    )  # fmt: skip
+
+
+def _at_accuracy(zoo: Zoo, models: pd.DataFrame, accuracy: float) -> np.ndarray:
+    """The weights of each model at the epoch at which its test accuracy is nearest to `accuracy`: float32 [n, P]."""
+    metrics = zoo.metrics
+    metrics = metrics[metrics["model_id"].isin(models["model_id"])]
+    nearest = (metrics["test_acc"] - accuracy).abs().groupby(metrics["model_id"]).idxmin()
+    epochs = metrics.loc[nearest].set_index("model_id")["epoch"]
+    return np.stack([zoo.weights(models=[m], epochs=[int(epochs[m])])[0, 0] for m in models["model_id"]])
+
+
+def _predictions(zoo: Zoo, rows: pd.DataFrame, weights: np.ndarray, images: ImageData, config: Any) -> np.ndarray:
+    """Predicted classes on the first test images: int16 [n, images]."""
+    few = Images(images.test.pixels[:COMPARED_IMAGES], images.test.labels[:COMPARED_IMAGES])
+    parts = [slice(first, first + 200) for first in range(0, len(weights), 200)]
+    predicted = [_outputs(zoo, rows.iloc[p], weights[p], few, images, config).argmax(2) for p in parts]
+    return np.concatenate(predicted).astype(np.int16)
+
+
+def _outputs(
+    zoo: Zoo, rows: pd.DataFrame, weights: np.ndarray, images: Images, data: ImageData, config: Any
+) -> np.ndarray:
+    """Logits on images: float32 [n, images, classes]."""
+    with Networks(Architecture.from_dict(zoo.description["arch"]), weights, rows, data, config.engine) as networks:
+        return networks.outputs(images).numpy()
+
+
+WORDS = {
+    "models": "networks",
+    "accuracy": "test accuracy",
+    "nearest": "disagreement with the nearest training model",
+    "same": "… of training models with themselves some epochs earlier",
+    "within": "disagreement within the population",
+    "zoo_within": "… within the zoo at the same accuracy",
+    "distance": "distance to the nearest training model, of their mean norm",
+    "ensemble": "ensemble of all, test accuracy",
+    "centroid": "centroid of the anchors, test accuracy",
+    "kind": "draws are",
+    "verdict": "so these are",
+}
+VERDICTS = {
+    "copies": "COPIES of training models",
+    "collapsed": "COLLAPSED: variations of one network",
+    "new": "new networks",
+}
+
+
+def print_audit(name: str, found: Audit) -> None:
+    """The audit as a table."""
+    table = Table(title=f"Novelty audit of {name}", show_header=False, title_justify="left")
+    for item in fields(found):
+        value = getattr(found, item.name)
+        if item.name == "accuracy_std" or (isinstance(value, float) and np.isnan(value)):
+            continue
+        text = f"{100 * value:.1f} %" if isinstance(value, float) else VERDICTS.get(value, str(value))
+        table.add_row(
+            WORDS[item.name], f"{text[:-2]} ± {100 * found.accuracy_std:.1f} %" if item.name == "accuracy" else text
+        )
+    console.print(table, highlight=False)

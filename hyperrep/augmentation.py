@@ -1,0 +1,93 @@
+"""Augmentations of weight vectors: permutation, noise and erasing, drawn anew for every sample, on its device.
+
+Those of Hyper-Representations (Schürholt et al., 2021 and 2022), whose code draws from a stored list of permutations;
+here they are drawn from all there are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from hyperrep.symmetry import Permutations
+from zoo.architecture import Architecture
+from zoo.errors import UserError
+
+NOISE_KINDS = ("additive", "multiplicative")
+TARGETS = ("view", "clean")
+
+
+@dataclass
+class AugmentationConfig:
+    """How the views of a model are drawn that an autoencoder is trained on. The defaults are the published ones."""
+
+    # Put the hidden neurons into a random order, which leaves the model's function as it is.
+    permute: bool = True
+    # Probability that a block of the weight vector is set to 0.
+    erase: float = field(default=0.5, metadata={"min": 0.0, "max": 1.0})
+    # Its length as a fraction of the vector is uniform between these two.
+    erase_low: float = field(default=0.02, metadata={"min": 0.0, "max": 1.0})
+    erase_high: float = field(default=0.33, metadata={"min": 0.0, "max": 1.0})
+    # Standard deviation of Gaussian noise. additive: in units of the weights. multiplicative: relative to each weight.
+    noise: float = field(default=0.0, metadata={"min": 0.0})
+    noise_kind: str = field(default="additive", metadata={"choices": NOISE_KINDS})
+    # What is to be reconstructed. view: the input itself, its zeros and noise too, as published. clean: the permuted
+    # model without noise and erasing.
+    target: str = field(default="view", metadata={"choices": TARGETS})
+
+
+class Augmentation:
+    """Draws views of models.
+
+    Args:
+        config: what is done.
+        arch: a list of layers, if `config.permute`; otherwise any.
+
+    Raises:
+        UserError: if the bounds of the erased length are in the wrong order, or the architecture cannot be permuted.
+    """
+
+    def __init__(self, config: AugmentationConfig, arch: Architecture) -> None:
+        if config.erase_low > config.erase_high:
+            raise UserError(
+                f"erase_low is {config.erase_low} and erase_high {config.erase_high}, but the first must not be above "
+                "the second"
+            )
+        self.config = config
+        self._permutations = Permutations(arch) if config.permute else None
+
+    def __call__(self, weights: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """One view of each model, independent of all others.
+
+        Args:
+            weights: float [B, P]; is not changed.
+            generator: what all randomness comes from; on the device of the weights.
+
+        Returns:
+            (view, target), both [B, P]: what the autoencoder reads, and what it should reconstruct.
+        """
+        if self._permutations is not None:
+            weights = self._permutations.apply(weights, self._permutations.random(len(weights), generator))
+        view = weights
+        if self.config.noise > 0:
+            view = self._with_noise(view, generator)
+        if self.config.erase > 0:
+            view = self._with_erased_blocks(view, generator)  # last, so that what is erased is exactly 0
+        return view, view if self.config.target == "view" else weights
+
+    def _with_noise(self, weights: Tensor, generator: torch.Generator) -> Tensor:
+        drawn = torch.randn(weights.shape, generator=generator, device=weights.device, dtype=weights.dtype)
+        noise = self.config.noise * drawn
+        return weights + (noise * weights if self.config.noise_kind == "multiplicative" else noise)
+
+    def _with_erased_blocks(self, weights: Tensor, generator: torch.Generator) -> Tensor:
+        low, high = self.config.erase_low, self.config.erase_high
+        samples, n = weights.shape
+        chosen, fraction, place = torch.rand(3, samples, 1, generator=generator, device=weights.device)
+        length = ((low + (high - low) * fraction) * n).round()
+        start = (place * (n - length + 1)).floor()  # every place at which the whole block fits is as likely
+        position = torch.arange(n, device=weights.device)
+        erased = (chosen < self.config.erase) & (position >= start) & (position < start + length)
+        return weights.masked_fill(erased, 0)

@@ -1,0 +1,53 @@
+"""How the samplers that are networks are trained: a small Lightning module on all anchors, a fixed number of steps."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
+
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its remarks are about things that we do ourselves
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's CPU random state seeded, and put back afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def train(module: pl.LightningModule, data: TensorDataset, batch_size: int, steps: int, accelerator: str) -> None:
+    """Train `module` in place; on return it is on the CPU, in evaluation mode. Writes no files.
+
+    Args:
+        module: what is trained; its steps take the tensors of a batch.
+        data: the rows that batches are drawn from, with replacement.
+        batch_size: rows a step.
+        steps: batches.
+        accelerator: "cpu" or "gpu".
+    """
+    rows = RandomSampler(data, replacement=True, num_samples=batch_size * steps)
+    loader = DataLoader(data, sampler=BatchSampler(rows, batch_size, drop_last=False), batch_size=None)
+    with warnings.catch_warnings():
+        # Rows are in memory: Lightning's advice to load them with more processes does not apply.
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=1,
+            max_epochs=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        try:
+            trainer.fit(module, loader)
+        except SystemExit as stop:  # Lightning's answer to Ctrl-C
+            raise KeyboardInterrupt from stop
+    module.cpu().eval()

@@ -1,0 +1,171 @@
+"""`task=sample`: draw new networks and store them as a population, which everything that works on a zoo works on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from hyperrep.autoencoder import Autoencoder
+from hyperrep.samplers import SAMPLERS, Anchors, Sampler, fit_sampler
+from hyperrep.states import States, open_zoo, read_states, zoo_images
+from hyperrep.training import hyperrep_folder, in_batches, load_autoencoder
+from zoo import Zoo
+from zoo.architecture import Architecture
+from zoo.images import ImageData
+from zoo.networks import Networks, untrained
+from zoo.spec import deal_splits
+from zoo.training import command, console, print_summary
+
+
+@dataclass
+class PopulationConfig:
+    """`population.…`: the networks that task=sample draws."""
+
+    name: str  # the folder under <paths.root>/zoos that they are stored in
+    models: int = field(metadata={"min": 1})
+    seed: int = field(metadata={"min": 0})  # of the draws
+
+
+def sample_population(config: Any) -> Zoo:
+    """Draw, evaluate and store `population.models` networks, and print how they do.
+
+    Raises:
+        UserError: if the zoo or the autoencoder is missing, the sampler's options are wrong, or the population's name is
+            taken by another one.
+    """
+    zoo = open_zoo(config)
+    images = zoo_images(config, zoo)
+    arch = Architecture.from_dict(zoo.description["arch"])
+    folder = hyperrep_folder(config)
+    in_latent = SAMPLERS[config.sampler.name].space == "latent"
+    autoencoder = load_autoencoder(folder, config.autoencoder, arch) if in_latent else None
+    states = read_states(zoo, config.autoencoder, folder.parent, images)["train"]
+    anchors = anchor_points(states, autoencoder)
+    sampler = fit_sampler(config.sampler, anchors, config.trainer.accelerator)
+    weights, activations = draw(
+        sampler, anchors, autoencoder, config.population.models * config.sampler.best_of, config.population.seed
+    )
+    rows = population_table(activations, states.table, config.population.seed)
+    if config.sampler.best_of > 1:
+        weights, rows = best_by_validation(arch, weights, rows, images, config)
+    centre = torch.from_numpy(anchors.embeddings.mean(axis=0, keepdims=True))
+    centroid = centre if autoencoder is None else in_batches(autoencoder.decode, centre)
+    with Networks(arch, centroid, rows.head(1), images, config.engine) as networks:
+        accuracy = float(networks.scores(images.test).accuracy[0])
+    population = store_population(config, zoo, arch, weights, rows, images, sampler, accuracy)
+    print_summary(population)
+    return population
+
+
+def anchor_points(states: States, autoencoder: Autoencoder | None) -> Anchors:
+    """The states as anchors: their embeddings or, without an autoencoder, their weights."""
+    points = states.weights if autoencoder is None else in_batches(autoencoder.encode, states.weights)
+    table = states.table
+    return Anchors(
+        points.numpy().astype(np.float32),
+        table["model_id"].to_numpy(),
+        table["epoch"].to_numpy(),
+        table["val_acc"].to_numpy(),
+        table["test_acc"].to_numpy(),
+        table,
+    )
+
+
+def draw(
+    sampler: Sampler, anchors: Anchors, autoencoder: Autoencoder | None, n: int, seed: int
+) -> tuple[Tensor, list[str]]:
+    """Draw `n` networks: weights [n, P], and the activation of each.
+
+    An embedding does not name the activation: where anchors differ in it, a draw gets that of its nearest anchor.
+    """
+    points = torch.from_numpy(sampler.sample(n, seed))
+    weights = points if autoencoder is None else in_batches(autoencoder.decode, points)
+    assert anchors.properties is not None
+    known = anchors.properties["activation"].to_numpy()
+    if len(set(known)) == 1:
+        return weights, [known[0]] * n
+    nearest = torch.cat(
+        [torch.cdist(part, torch.from_numpy(anchors.embeddings)).argmin(1) for part in points.split(500)]
+    )
+    return weights, known[nearest.numpy()].tolist()
+
+
+def population_table(activations: list[str], states: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The models of a population as rows of a zoo: how they would be trained on is what most of the zoo was trained with."""
+    n = len(activations)
+    table = pd.DataFrame({"model_id": range(n), "seed": range(seed * n, seed * n + n), "init": "sampled"})
+    table["activation"] = activations
+    for factor in ("optimizer", "lr", "weight_decay", "dropout"):
+        table[factor] = states[factor].mode()[0]
+    table["split"] = deal_splits(n, seed)
+    return table
+
+
+def best_by_validation(
+    arch: Architecture, weights: Tensor, rows: pd.DataFrame, images: ImageData, config: Any
+) -> tuple[Tensor, pd.DataFrame]:
+    """The `population.models` networks that do best on the validation images."""
+    with Networks(arch, weights, rows, images, config.engine) as networks:
+        accuracy = networks.scores(images.val).accuracy
+    best = np.argsort(-accuracy, kind="stable")[: config.population.models]
+    table = rows.iloc[: len(best)].assign(activation=rows["activation"].to_numpy()[best])
+    return weights[torch.from_numpy(best)], table
+
+
+def store_population(
+    config: Any,
+    zoo: Zoo,
+    arch: Architecture,
+    weights: Tensor,
+    rows: pd.DataFrame,
+    images: ImageData,
+    sampler: Sampler,
+    centroid_accuracy: float,
+) -> Zoo:
+    """Write the population as a zoo of one epoch, 0, with its scores."""
+    source = {"name": zoo.name, "fingerprint": zoo.description["dataset"]["fingerprint"]}
+    spec: dict[str, Any] = {
+        "kind": "sampled", "zoo": source, "sampler": asdict(config.sampler), "draws": sampler.kind, "space": sampler.space,
+        "population_seed": config.population.seed, "states": config.autoencoder.states, "align": config.autoencoder.align,
+        "centroid_accuracy": centroid_accuracy,
+    }  # fmt: skip
+    if sampler.space == "latent":
+        spec |= {"autoencoder": asdict(config.autoencoder), "uses_images": config.autoencoder.loss.behaviour > 0}
+    description = {
+        "name": config.population.name,
+        "published": None,
+        "spec": spec,
+        **{key: zoo.description[key] for key in ("protocol", "arch", "dataset", "engine", "metrics")},
+        "metrics": [name for name in zoo.description["metrics"] if not name.startswith(("train_eval", "weight_max"))],
+        "epochs": 0,
+        "versions": {name: version(name) for name in ("hyperzoo", "torch", "numpy")},
+        "command": command(("paths.", "logger", "engine.threads")),
+    }
+    population = Zoo.create(Path(config.paths.root) / "zoos" / config.population.name, description, rows)
+    values = np.ascontiguousarray(weights.numpy(), np.float32)
+    for block in population.blocks(100):
+        with block:
+            if not block.pending:
+                continue
+            part, these = values[block.first : block.last + 1], rows.iloc[block.first : block.last + 1]
+            with Networks(arch, part, these, images, config.engine) as networks:
+                scores = {split: networks.scores(getattr(images, split)) for split in ("train", "val", "test")}
+            metrics = {f"{split}_loss": s.loss for split, s in scores.items()}
+            metrics |= {f"{split}_acc": s.accuracy for split, s in scores.items()}
+            metrics |= {f"test_acc_class_{c}": scores["test"].class_accuracy[:, c] for c in range(images.classes)}
+            fresh = untrained(part)
+            optimizer = {"first_moment": fresh.first_moment, "second_moment": fresh.second_moment, "step": fresh.step}
+            block.commit(0, {"weights": part}, metrics, optimizer)
+    population.finalise()
+    console.print(
+        f"{len(rows)} networks drawn by {config.sampler.name}: {sampler.kind}, in the {sampler.space} space",
+        highlight=False,
+    )
+    return Zoo.open(population.path)

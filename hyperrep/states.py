@@ -1,0 +1,149 @@
+"""What the autoencoder learns from: the states of a zoo, by split, checked and brought into one order of neurons."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from hyperrep.alignment import align, load_permutations, save_permutations
+from hyperrep.autoencoder import AutoencoderConfig
+from hyperrep.symmetry import Permutations
+from zoo import Zoo
+from zoo.architecture import Architecture
+from zoo.config import Config
+from zoo.errors import UserError
+from zoo.images import ImageData, load_images
+from zoo.spec import FACTORS
+
+SPLITS = ("train", "val", "test")
+MATCHING_IMAGES = 256  # for align=activations
+PROPERTIES = ("train_acc", "val_acc", "test_acc", *FACTORS)
+
+
+@dataclass(frozen=True)
+class States:
+    """States of one split of a zoo.
+
+    Attributes:
+        weights: float32 [states, P].
+        table: one row a state: model_id, epoch, train_acc, val_acc, test_acc and the generating factors.
+    """
+
+    weights: Tensor
+    table: pd.DataFrame
+
+    def at(self, epoch: int, models: int | None = None) -> States:
+        """The states of one epoch, of the first `models` models."""
+        rows = self.table.index[self.table["epoch"] == epoch][:models]
+        return States(self.weights[torch.tensor(rows.tolist())], self.table.loc[rows].reset_index(drop=True))
+
+
+def open_zoo(config: Config) -> Zoo:
+    """The finished zoo of a config.
+
+    Raises:
+        UserError: if there is none, with the command that makes it.
+    """
+    path = Path(config.paths.root) / "zoos" / config.zoo.name
+    if not (path / "zoo.json").exists():
+        raise UserError(
+            f"zoo {config.zoo.name!r} is not under {path.parent}: make it with python run.py zoo={config.zoo.name}"
+        )
+    zoo = Zoo.open(path)
+    if not zoo.finished:
+        raise UserError(
+            f"zoo {config.zoo.name!r} is not finished: the command that began it goes on ({zoo.description['command']})"
+        )
+    return zoo
+
+
+def zoo_images(config: Config, zoo: Zoo) -> ImageData:
+    """The images that a zoo was trained on.
+
+    Raises:
+        UserError: if those of the config are others.
+    """
+    data = load_images(
+        config.dataset,
+        config.arch.protocol,
+        config.arch.image_size,
+        Path(config.paths.data),
+        [Path(folder) for folder in config.paths.system_data],
+    )
+    if data.fingerprint != zoo.description["dataset"]["fingerprint"]:
+        raise UserError(
+            f"zoo {zoo.name!r} was trained on other images ({zoo.description['dataset']['name']}, train_size="
+            f"{zoo.description['dataset']['train_size']}) than dataset={config.dataset.name} with dataset.train_size="
+            f"{config.dataset.train_size} gives: use the zoo's own dataset overrides"
+        )
+    return data
+
+
+def read_states(zoo: Zoo, config: AutoencoderConfig, folder: Path, images: ImageData) -> dict[str, States]:
+    """The states of each split at the epochs `autoencoder.states`, aligned as `autoencoder.align` says.
+
+    Args:
+        zoo: finished.
+        config: which states.
+        folder: where the alignment is kept, so that it is computed once.
+        images: used by align=activations.
+
+    Raises:
+        UserError: if an epoch is not stored, or no state of a split is finite.
+    """
+    missing = [epoch for epoch in config.states if epoch not in zoo.epochs]
+    if missing:
+        raise UserError(
+            f"autoencoder.states: zoo {zoo.name!r} has no epoch {', '.join(map(str, missing))}; it has 0 to {zoo.epochs[-1]}"
+        )
+    arch = Architecture.from_dict(zoo.description["arch"])
+    table = (
+        None if config.align == "none" else zoo_permutations(zoo, arch, config.align, config.states[-1], folder, images)
+    )
+    states = {}
+    for split in SPLITS:
+        data = zoo.dataset(split, config.states, PROPERTIES)
+        if not len(data):
+            raise UserError(f"zoo {zoo.name!r} has no finite state in its {split} split at epochs {config.states}")
+        weights = data.weights
+        if table is not None:
+            permutations = Permutations(arch)
+            of_states = table[torch.tensor(data.table["model_id"].tolist())]
+            weights = permutations.apply(weights, permutations.split(of_states))
+        states[split] = States(weights, data.table)
+    return states
+
+
+def zoo_permutations(zoo: Zoo, arch: Architecture, mode: str, epoch: int, folder: Path, images: ImageData) -> Tensor:
+    """The permutation that aligns each model of a zoo (see `align`): int64 [models, neurons]; identity for diverged ones.
+
+    A model is matched at one epoch, and keeps that order at all: its neurons do not change places while it learns. The
+    mean that models are matched to is that of the train split. Computed once, and kept in `folder`.
+    """
+    manifest = hashlib.sha256((zoo.path / "manifest.json").read_bytes()).hexdigest()
+    fingerprint, file = f"{manifest} epoch {epoch}", folder / f"alignment-{mode}.safetensors"
+    if file.exists():
+        return load_permutations(file, fingerprint, mode)
+    weights = torch.from_numpy(zoo.weights(epochs=[epoch])[:, 0])
+    finite = torch.isfinite(weights).all(dim=1).nonzero()[:, 0]
+    models = zoo.models.iloc[finite.numpy()].reset_index(drop=True)
+    pictures = images.normalise(images.train.pixels[:MATCHING_IMAGES].to("cpu")) if mode == "activations" else None
+    _, of_finite = align(
+        weights[finite],
+        arch,
+        mode,
+        mean_over=models.index[models["split"] == "train"].tolist(),
+        images=pictures,
+        activations=models["activation"].tolist(),
+    )
+    permutations = Permutations(arch)
+    table = torch.cat(permutations.identity(len(weights)), dim=1)
+    table[finite] = of_finite
+    folder.mkdir(parents=True, exist_ok=True)
+    save_permutations(file, table, fingerprint, mode)
+    return table

@@ -1,0 +1,413 @@
+"""`task=hyperrep`: train the autoencoder on the weights of a zoo.
+
+Read top-down: `train_hyperrep` reads the zoo's states, lets Lightning drive `AutoencoderModule` through the epochs that
+are missing, and prints what was learnt, on models it was trained on and on models it has never seen.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from rich.table import Table
+from safetensors.torch import load as from_safetensors
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from hyperrep.augmentation import Augmentation
+from hyperrep.autoencoder import Autoencoder, AutoencoderConfig
+from hyperrep.losses import behavioural_loss, layer_of_parameter, layer_sigmas, nt_xent, r_squared, reconstruction_loss
+from hyperrep.states import SPLITS, States, open_zoo, read_states, zoo_images
+from zoo import Zoo
+from zoo.architecture import Architecture
+from zoo.engines import EngineConfig
+from zoo.errors import UserError
+from zoo.files import write_file
+from zoo.images import ImageData, Images
+from zoo.networks import Networks
+from zoo.training import console, make_loggers
+
+WATCHED_MODELS = 100  # whose reconstructions are evaluated on images while training, of each split
+WATCHED_IMAGES = 2000  # validation images that is done on
+PATIENCE, CUT = 10, 0.3  # schedule=plateau: as published (torch's ReduceLROnPlateau)
+
+
+def train_hyperrep(config: Any) -> None:
+    """Train the autoencoder of `config`, or go on with it, and print how it reconstructs.
+
+    Raises:
+        UserError: if the zoo is missing or unfinished, has no such epochs, or the folder holds another autoencoder.
+    """
+    pl.seed_everything(config.seed, verbose=False)
+    zoo = open_zoo(config)
+    images = zoo_images(config, zoo)
+    folder = hyperrep_folder(config)
+    states = read_states(zoo, config.autoencoder, folder.parent, images)
+    arch = Architecture.from_dict(zoo.description["arch"])
+    describe(config.autoencoder, zoo, config.seed, folder)
+    module = AutoencoderModule(config.autoencoder, arch, states, images, config.engine, config.seed, folder)
+    missing = config.autoencoder.optimizer.epochs - module.resume()
+    if missing > 0:
+        loggers = make_loggers(config, f"{zoo.name}/{config.autoencoder.name}", "hyperrep", str(folder.resolve()))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning")
+            trainer = pl.Trainer(
+                accelerator=config.trainer.accelerator,
+                devices=1,
+                max_epochs=missing,
+                precision="bf16-mixed" if config.autoencoder.optimizer.bf16 else "32-true",
+                gradient_clip_val=config.autoencoder.optimizer.clip,
+                reload_dataloaders_every_n_epochs=1,
+                logger=loggers or False,
+                enable_checkpointing=False,  # ours are written whole or not at all, and are no pickles
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+            )
+            try:
+                trainer.fit(module, datamodule=StatesData(states["train"], config.autoencoder, config.seed, module))
+            except SystemExit as stop:  # Lightning's answer to Ctrl-C
+                raise KeyboardInterrupt from stop
+    autoencoder = load_autoencoder(folder, config.autoencoder, arch)
+    results = reconstruction_results(autoencoder, arch, states, images, config.engine)
+    write_file(folder / "results.csv", results.to_csv(index=False).encode())
+    print_results(zoo, config.autoencoder, results)
+
+
+def hyperrep_folder(config: Any) -> Path:
+    """Where the autoencoder of a config lives."""
+    return Path(config.paths.root) / "hyperreps" / config.zoo.name / config.autoencoder.name
+
+
+def describe(config: AutoencoderConfig, zoo: Zoo, seed: int, folder: Path) -> None:
+    """Write hyperrep.json, or compare with the one there.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    description = {
+        "autoencoder": asdict(config), "seed": seed, "zoo": zoo.name, "arch": zoo.description["arch"],
+        "fingerprint": zoo.description["dataset"]["fingerprint"], "models": zoo.n_models,
+        "uses_images": config.loss.behaviour > 0,
+    }  # fmt: skip
+    file = folder / "hyperrep.json"
+    if file.exists():
+        there = json.loads(file.read_bytes())
+        longer = {**there["autoencoder"]["optimizer"], "epochs": config.optimizer.epochs}
+        if config.optimizer.schedule == "cosine":  # which spans the epochs: a longer training is another one
+            longer = there["autoencoder"]["optimizer"]
+        there["autoencoder"]["optimizer"] = longer
+        wrong = differences(there, json.loads(json.dumps(description)))
+        if wrong:
+            raise UserError(
+                f"{folder} holds another autoencoder: {'; '.join(wrong)}. Give this one another name (autoencoder.name=…) "
+                "or remove the folder"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_file(file, json.dumps(description, indent=1).encode())
+
+
+def differences(there: Any, asked: Any, key: str = "") -> list[str]:
+    """Where two JSON values differ: "key: there …, now …"."""
+    if isinstance(there, dict) and isinstance(asked, dict):
+        keys = list(dict.fromkeys([*there, *asked]))
+        return [d for k in keys for d in differences(there.get(k), asked.get(k), f"{key}.{k}" if key else k)]
+    return [] if there == asked else [f"{key} was {there!r}, now {asked!r}"]
+
+
+class StatesData(pl.LightningDataModule):
+    """The training states in a fresh order every epoch: batches of row numbers.
+
+    The order is a function of seed and epoch, so that a resumed training sees the same.
+    """
+
+    def __init__(self, states: States, config: AutoencoderConfig, seed: int, module: AutoencoderModule) -> None:
+        super().__init__()
+        self.states, self.size, self.seed, self.module = states, config.optimizer.batch_size, seed, module
+
+    def train_dataloader(self) -> DataLoader:
+        """Row numbers, int64 [batch]; a last batch too small for batch norm and contrast is left out."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.module.done)
+        batches = torch.randperm(len(self.states.weights), generator=generator).split(self.size)
+        whole = [batch for batch in batches if len(batch) == self.size] or list(batches)
+        return DataLoader(whole, batch_size=None)  # type: ignore[arg-type]
+
+
+class AutoencoderModule(pl.LightningModule):
+    """Trains an `Autoencoder`; `done` epochs so far.
+
+    Args:
+        config: of the autoencoder.
+        arch: of the networks.
+        states: by split. "train" is learnt, "val" chooses the best checkpoint, "test" is not touched.
+        images: of the zoo; for the behavioural loss (training images without labels) and to watch accuracy.
+        engine: how reconstructed networks are evaluated.
+        seed: of everything random.
+        folder: where last.safetensors and best.safetensors are kept.
+    """
+
+    def __init__(
+        self,
+        config: AutoencoderConfig,
+        arch: Architecture,
+        states: dict[str, States],
+        images: ImageData,
+        engine: EngineConfig,
+        seed: int,
+        folder: Path,
+    ) -> None:
+        super().__init__()
+        train = states["train"].weights
+        self.config, self.arch, self.states, self.images = config, arch, states, images
+        self.engine, self.seed, self.folder = engine, seed, folder
+        torch.manual_seed(seed)
+        self.autoencoder = Autoencoder(config, arch, train.mean(0) if config.centre else None)
+        self.sigmas = layer_sigmas(train, arch) if config.loss.normalise else None
+        self.augmentation = Augmentation(config.augmentation, arch)
+        self.views = self.autoencoder
+        if config.optimizer.compile:
+            self.views = torch.compile(self.autoencoder)  # type: ignore[assignment]
+        self.done, self.best = 0, math.inf
+        self.lowest, self.bad, self.factor = math.inf, 0, 1.0  # schedule=plateau
+        self.sums: dict[str, Tensor] = {}
+        self.steps = max(1, len(train) // config.optimizer.batch_size)
+        self.began = time.monotonic()
+
+    # ------------------------------------------------------------------------------------------ one step
+
+    def on_fit_start(self) -> None:
+        """The data go where the model is."""
+        self.train_weights = self.states["train"].weights.to(self.device)
+        self.activations = self.states["train"].table["activation"].tolist()
+        self.pixels = self.images.train.pixels.to(self.device)
+        self.images = self.images.to(self.device)
+        self.sigmas = None if self.sigmas is None else self.sigmas.to(self.device)
+        self.random = torch.Generator(self.device)
+        self.began = time.monotonic()
+
+    def on_train_epoch_start(self) -> None:
+        """Running sums of the losses from 0."""
+        self.sums = {}
+
+    def on_train_batch_start(self, batch: Tensor, batch_index: int) -> None:
+        """Set the learning rate of the step, and seed all that is random in it.
+
+        Seed and number of the step alone decide, so that a resumed training is the same: between steps, others (loaders,
+        validation) may draw what they like.
+        """
+        step = self.done * self.steps + batch_index
+        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+            group["lr"] = self.config.optimizer.lr * self._rate(step)
+        torch.manual_seed(self.seed * 1_000_003 + step)  # dropout
+        self.random.manual_seed(self.seed * 1_000_003 + step)
+
+    def _rate(self, step: int) -> float:
+        if self.config.optimizer.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * step / (self.config.optimizer.epochs * self.steps)))
+        return self.factor
+
+    def training_step(self, rows: Tensor) -> Tensor:
+        """The loss of a batch of states."""
+        weights = self.train_weights[rows.to(self.device)]
+        losses = self.losses(weights, [self.activations[i] for i in rows.tolist()])
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value.detach()
+        return losses["loss"]
+
+    def losses(self, weights: Tensor, activations: list[str]) -> dict[str, Tensor]:
+        """All terms for a batch [B, P], and their weighted sum as "loss"."""
+        config, images = self.config.loss, None
+        views = [self.augmentation(weights, self.random) for _ in range(2 if config.contrast > 0 else 1)]
+        inputs, targets = (torch.cat(parts) for parts in zip(*views, strict=True))
+        embeddings, decoded = self.views(inputs)
+        terms = {"reconstruction": reconstruction_loss(decoded, targets, self.sigmas)}
+        total = (1 - config.contrast) * terms["reconstruction"]
+        if config.contrast > 0:
+            assert self.autoencoder.projection is not None
+            first, second = self.autoencoder.projection(embeddings).chunk(2)
+            terms["contrast"] = nt_xent(first.float(), second.float(), config.temperature)
+            total = total + config.contrast * terms["contrast"]
+        if config.behaviour > 0:
+            chosen = torch.randint(
+                len(self.pixels), (config.behaviour_images,), generator=self.random, device=self.device
+            )
+            images = self.images.normalise(self.pixels[chosen])
+            with torch.autocast(self.device.type, enabled=False):
+                names = activations * len(views)
+                terms["behaviour"] = behavioural_loss(self.arch, targets.float(), decoded.float(), images, names)
+            total = total + config.behaviour * terms["behaviour"]
+        return {"loss": total, **terms}
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam or AdamW, with the moments of the last checkpoint if there are any."""
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.config.optimizer.name]
+        named = dict(self.autoencoder.named_parameters())
+        optimizer = kind(named.values(), lr=self.config.optimizer.lr, weight_decay=self.config.optimizer.weight_decay)
+        for name, parameter in named.items():
+            moments = {
+                key: self.moments[f"{key}.{name}"]
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"{key}.{name}" in self.moments
+            }
+            if moments:
+                optimizer.state[parameter] = {
+                    key: value if key == "step" else value.to(parameter) for key, value in moments.items()
+                }
+        return optimizer
+
+    # ------------------------------------------------------------------------------------------ after an epoch
+
+    def on_train_epoch_end(self) -> None:
+        """Schedule, validation, checkpoint; in this order."""
+        config = self.config.optimizer
+        self.done += 1
+        means = {name: float(total) / self.steps for name, total in self.sums.items()}
+        self.bad = 0 if means["loss"] < self.lowest * (1 - 1e-4) else self.bad + 1
+        self.lowest = min(self.lowest, means["loss"])
+        if config.schedule == "plateau" and self.bad > PATIENCE:
+            self.factor, self.bad = self.factor * CUT, 0
+        measured: dict[str, float] = {}
+        if self.done % config.validate_every == 0 or self.done == config.epochs:
+            measured = self.validate_now()
+            if measured["val/loss"] < self.best:
+                self.best = measured["val/loss"]
+                self._save("best.safetensors", with_optimizer=False)
+            spent, left = time.monotonic() - self.began, config.epochs - self.done
+            pace = spent / max(1, self.trainer.current_epoch + 1)
+            console.print(
+                f"epoch {self.done}/{config.epochs}, {left * pace / 60:.0f} min left: loss {means['loss']:.4f}, unseen "
+                f"{measured['val/loss']:.4f}; R² {measured['train/r2']:.3f}, unseen {measured['val/r2']:.3f}; accuracy of "
+                f"reconstructions {100 * measured['train/accuracy']:.1f} %, unseen {100 * measured['val/accuracy']:.1f} %",
+                highlight=False,
+                soft_wrap=True,
+            )
+        row = {f"train/{name}": value for name, value in means.items()} | measured
+        for logger in self.loggers:
+            logger.log_metrics(row, step=self.done)
+        self._save("last.safetensors", with_optimizer=True)
+
+    @torch.no_grad()
+    def validate_now(self) -> dict[str, float]:
+        """Loss on clean validation states, R² overall and by layer, accuracy of reconstructions; train and unseen."""
+        self.autoencoder.eval()
+        layers = layer_of_parameter(self.arch).to(self.device)
+        names = [layer.name for layer in self.autoencoder.tokens.layers]
+        mean = self.train_weights.mean(0)
+        few = Images(self.images.val.pixels[:WATCHED_IMAGES], self.images.val.labels[:WATCHED_IMAGES])
+        measured = {}
+        for split in ("train", "val"):
+            states = self.states[split].at(self.config.states[-1], WATCHED_MODELS)
+            weights = states.weights.to(self.device)
+            decoded = self.autoencoder(weights)[1]
+            measured[f"{split}/r2"] = float(r_squared(decoded, weights, mean))
+            for i, name in enumerate(names):
+                of = layers == i
+                measured[f"{split}/r2_{name}"] = float(r_squared(decoded[:, of], weights[:, of], mean[of]))
+            loss = (1 - self.config.loss.contrast) * reconstruction_loss(decoded, weights, self.sigmas)
+            if self.config.loss.behaviour > 0:
+                seen = self.images.normalise(few.pixels[:256])
+                activations = states.table["activation"].tolist()
+                loss = loss + self.config.loss.behaviour * behavioural_loss(
+                    self.arch, weights, decoded, seen, activations
+                )
+            measured[f"{split}/loss"] = float(loss)
+            with Networks(self.arch, decoded, states.table, self.images, self.engine, self.device) as networks:
+                measured[f"{split}/accuracy"] = float(networks.scores(few).accuracy.mean())
+        self.autoencoder.train()
+        return measured
+
+    # ------------------------------------------------------------------------------------------ checkpoints
+
+    def _save(self, name: str, with_optimizer: bool) -> None:
+        tensors = {f"model.{key}": value for key, value in self.autoencoder.state_dict().items()}
+        if with_optimizer:
+            state = self.optimizers().optimizer.state  # type: ignore[union-attr]
+            for key, parameter in self.autoencoder.named_parameters():
+                tensors |= {f"{kind}.{key}": value for kind, value in state.get(parameter, {}).items()}
+        progress = {key: getattr(self, key) for key in ("done", "best", "lowest", "bad", "factor")}
+        tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        write_file(self.folder / name, to_safetensors(tensors, {"progress": json.dumps(progress)}))
+
+    def resume(self) -> int:
+        """Take over last.safetensors if there is one; how many epochs are done."""
+        file = self.folder / "last.safetensors"
+        self.moments: dict[str, Tensor] = {}
+        if file.exists():
+            data = file.read_bytes()
+            tensors = from_safetensors(data)
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            for key, value in json.loads(header["__metadata__"]["progress"]).items():
+                setattr(self, key, value)
+            self.autoencoder.load_state_dict(
+                {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+            )
+            self.moments = {k: v for k, v in tensors.items() if not k.startswith("model.")}
+        return self.done
+
+
+def load_autoencoder(folder: Path, config: AutoencoderConfig, arch: Architecture) -> Autoencoder:
+    """The best autoencoder of a folder, in evaluation mode.
+
+    Raises:
+        UserError: if it was not trained yet.
+    """
+    file = folder / "best.safetensors"
+    if not file.exists():
+        raise UserError(f"no trained autoencoder in {folder}: make it with task=hyperrep and the same overrides")
+    tensors = from_safetensors(file.read_bytes())
+    autoencoder = Autoencoder(config, arch)
+    autoencoder.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items()})
+    return autoencoder.eval()
+
+
+@torch.no_grad()
+def in_batches(function: Any, values: Tensor, size: int = 500) -> Tensor:
+    """`function` of a long batch, a part at a time."""
+    return torch.cat([function(part) for part in values.split(size)])
+
+
+# ------------------------------------------------------------------------------------------ results
+
+
+def reconstruction_results(
+    autoencoder: Autoencoder, arch: Architecture, states: dict[str, States], images: ImageData, engine: EngineConfig
+) -> pd.DataFrame:
+    """How each split is reconstructed, at the last of its epochs, on the test images: one row a model.
+
+    Columns: split, model_id, accuracy (of the original), reconstructed (accuracy of the reconstruction), r2 (relative to
+    the mean of the train split).
+    """
+    mean, rows = states["train"].weights.mean(0), []
+    for split in SPLITS:
+        last = states[split].at(int(states[split].table["epoch"].max()))
+        decoded = in_batches(lambda weights: autoencoder(weights)[1], last.weights)
+        with Networks(arch, decoded, last.table, images, engine) as networks:
+            accuracy = networks.scores(images.test).accuracy
+        for i, (model, original) in enumerate(zip(last.table["model_id"], last.table["test_acc"], strict=True)):
+            r2 = float(r_squared(decoded[i], last.weights[i], mean))
+            rows.append((split, int(model), float(original), float(accuracy[i]), r2))
+    return pd.DataFrame(rows, columns=["split", "model_id", "accuracy", "reconstructed", "r2"])
+
+
+def print_results(zoo: Zoo, config: AutoencoderConfig, results: pd.DataFrame) -> None:
+    """A table: train, val and test models; the last two were never trained on."""
+    note = "; its training used images" if config.loss.behaviour > 0 else ""
+    table = Table(title=f"Autoencoder {config.name} of zoo {zoo.name}{note}", title_justify="left")
+    for column in ("models", "n", "test accuracy of originals", "of reconstructions", "R²"):
+        table.add_column(column)
+    for split, rows in results.groupby("split", sort=False):
+        seen = "trained on" if split == "train" else "unseen"
+        spread = [
+            f"{100 * rows[c].mean():.1f} ± {100 * rows[c].std(ddof=0):.1f} %" for c in ("accuracy", "reconstructed")
+        ]
+        table.add_row(f"{split} ({seen})", str(len(rows)), *spread, f"{rows['r2'].mean():.3f}")
+    console.print(table, highlight=False)

@@ -1,0 +1,122 @@
+"""`task=hyperrep` and `task=sample` from a configuration to a population, on real digits, in this process."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analysis.novelty import audit_population
+from hyperrep.sampling import sample_population
+from hyperrep.training import train_hyperrep
+from tests.integration.test_train_zoo import configure, hashes, train
+from zoo import Zoo
+from zoo.errors import UserError
+
+ZOO = ["zoo=digits_seed", "zoo.models=24", "zoo.epochs=4", "dataset.train_size=300"]
+TINY = [
+    *ZOO, "autoencoder.states=[3,4]", "autoencoder.d_model=204", "autoencoder.heads=2", "autoencoder.feedforward=32",
+    "autoencoder.latent=8", "autoencoder.optimizer.batch_size=8", "autoencoder.optimizer.epochs=2",
+    "autoencoder.optimizer.validate_every=1", "population.models=12",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A zoo with a trained autoencoder."""
+    path = tmp_path_factory.mktemp("hyperrep")
+    train(path, *ZOO)
+    train_hyperrep(configure(path, *TINY))
+    return path
+
+
+@pytest.fixture
+def zoo_alone(root, tmp_path):
+    shutil.copytree(root / "zoos" / "digits_seed", tmp_path / "zoos" / "digits_seed")
+    return tmp_path
+
+
+def test_results_tell_seen_from_unseen(root):
+    results = pd.read_csv(root / "hyperreps" / "digits_seed" / "small" / "results.csv")
+    zoo = Zoo.open(root / "zoos" / "digits_seed")
+    assert results["split"].tolist() == sorted(results["split"], key=["train", "val", "test"].index)
+    splits = zoo.models.set_index("model_id")["split"]
+    assert (results["split"].to_numpy() == splits[results["model_id"]].to_numpy()).all()
+    last = zoo.metrics[zoo.metrics["epoch"] == 4].set_index("model_id")["test_acc"]
+    np.testing.assert_allclose(results["accuracy"], last[results["model_id"]], atol=1e-12)
+
+
+@pytest.mark.parametrize("behaviour", [0.0, 0.3])
+def test_an_interrupted_training_ends_the_same(root, zoo_alone, behaviour):
+    """Two epochs, a stop, two more; against four at once. Dropout, augmentation, contrast and images are all random."""
+    words = [
+        *TINY, f"autoencoder.loss.behaviour={behaviour}", "autoencoder.loss.contrast=0.2", "autoencoder.dropout=0.1",
+        "autoencoder.augmentation.erase=0.5", "autoencoder.augmentation.permute=true",
+        "autoencoder.optimizer.schedule=constant",
+    ]  # fmt: skip
+    train_hyperrep(configure(zoo_alone, *words, "autoencoder.name=stopped"))
+    train_hyperrep(configure(zoo_alone, *words, "autoencoder.name=stopped", "autoencoder.optimizer.epochs=4"))
+    train_hyperrep(configure(zoo_alone, *words, "autoencoder.name=through", "autoencoder.optimizer.epochs=4"))
+    folder = zoo_alone / "hyperreps" / "digits_seed"
+    stopped, through = hashes(folder / "stopped"), hashes(folder / "through")
+    assert {k: v for k, v in stopped.items() if k != "hyperrep.json"} == {
+        k: v for k, v in through.items() if k != "hyperrep.json"
+    }
+
+
+@pytest.mark.parametrize("sampler", ["kde30", "kde_anchor", "gaussian", "uniform", "soup", "nearest30", "pca"])
+def test_a_population_is_a_zoo(root, sampler):
+    config = configure(root, *TINY, f"sampler={sampler}")
+    population = sample_population(config)
+    assert population.finished
+    assert len(population.models) == 12
+    assert population.verify() == []
+    module = population.module(3, 0)
+    assert module(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
+    found = audit_population(config)
+    assert found.models == 12
+    assert found.accuracy == pytest.approx(population.metrics["test_acc"].mean())
+    assert 0 <= found.within <= 1
+    if sampler == "nearest30":
+        assert found.nearest == 0
+        assert found.verdict == "copies"
+
+
+def test_a_population_is_the_same_when_drawn_again(root, tmp_path):
+    sample_population(configure(root, *TINY, "sampler=kde", "population.name=first"))
+    again = sample_population(configure(root, *TINY, "sampler=kde", "population.name=second"))
+    other = sample_population(configure(root, *TINY, "sampler=kde", "population.name=third", "population.seed=1"))
+    first = Zoo.open(root / "zoos" / "first")
+    np.testing.assert_array_equal(first.weights(), again.weights())
+    assert not np.array_equal(first.weights(), other.weights())
+
+
+def test_best_of_keeps_the_best_on_validation_images(root):
+    sample_population(configure(root, *TINY, "sampler=uniform", "population.name=all", "population.models=24"))
+    best = sample_population(configure(root, *TINY, "sampler=uniform", "population.name=best", "sampler.best_of=2"))
+    everyone = Zoo.open(root / "zoos" / "all").metrics["val_acc"]
+    np.testing.assert_allclose(sorted(best.metrics["val_acc"]), sorted(everyone)[12:])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["zoo.name=nowhere"], "make it with python run.py zoo=nowhere"),
+        (["autoencoder.states=[3,9]"], "has no epoch 9; it has 0 to 4"),
+        (["autoencoder.d_model=100", "autoencoder.name=narrow"], "longest token has 201"),
+        (["autoencoder.latent=9"], "holds another autoencoder: autoencoder.latent was 8, now 9"),
+        (["dataset.train_size=200"], "trained on other images"),
+    ],
+)
+def test_mistakes_are_a_sentence(root, words, message):
+    with pytest.raises(UserError, match=message.replace("[", r"\[")):
+        train_hyperrep(configure(root, *TINY, *words))
+
+
+def test_sampling_needs_an_autoencoder(zoo_alone):
+    with pytest.raises(UserError, match="no trained autoencoder"):
+        sample_population(configure(zoo_alone, *TINY))
+    assert sample_population(
+        configure(zoo_alone, *TINY, "sampler=soup")
+    ).finished  # in the space of weights: it needs none

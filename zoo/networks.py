@@ -1,0 +1,61 @@
+"""A matrix of weights as networks: what they do on images, by the same engines that train zoos."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from zoo import engines
+from zoo.architecture import Architecture
+from zoo.engines import EngineConfig, Population, Protocol, Scores
+from zoo.images import ImageData, Images
+
+
+class Networks:
+    """Networks given by their weights, ready to be evaluated; use as a context manager.
+
+    Args:
+        arch: their architecture.
+        weights: float32 [n, P].
+        rows: one row a network; its activation counts.
+        data: whose normalisation the images get.
+        config: which engine.
+        device: where.
+    """
+
+    def __init__(
+        self,
+        arch: Architecture,
+        weights: Tensor | np.ndarray,
+        rows: pd.DataFrame,
+        data: ImageData,
+        config: EngineConfig,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        values = np.ascontiguousarray(torch.as_tensor(weights).detach().cpu().numpy(), np.float32)
+        self.engine = engines.make(config, arch, rows.reset_index(drop=True), data, Protocol(10, 1, "constant"), device)
+        self.engine.load(untrained(values))
+
+    def __enter__(self) -> Networks:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.engine.close()
+
+    def scores(self, images: Images) -> Scores:
+        """Loss and accuracy of each."""
+        return self.engine.evaluate(images)
+
+    def outputs(self, images: Images) -> Tensor:
+        """Logits: float32 [n, images, classes]."""
+        return self.engine.outputs(images)
+
+
+def untrained(weights: np.ndarray) -> Population:
+    """Weights [n, P] as a population whose optimisers have not yet taken a step."""
+    zeros = np.zeros_like(weights)
+    return Population(
+        weights, np.zeros((len(weights), 0), np.float32), zeros, zeros.copy(), np.zeros(len(weights), np.int64)
+    )
