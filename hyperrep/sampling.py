@@ -165,7 +165,7 @@ def store_population(
             block.commit(0, {"weights": part}, metrics, optimizer)
     population.finalise()
     console.print(
-        f"{len(rows)} networks drawn by {config.sampler.name}: {sampler.kind}, in the {sampler.space} space",
+        f"{len(rows)} networks drawn by {config.sampler.label}: {sampler.kind}, in the {sampler.space} space",
         highlight=False,
     )
     return Zoo.open(population.path)

@@ -47,6 +47,7 @@ class SamplerConfig:
     """`sampler=`: how new networks are drawn. A preset has the options of its sampler and no others."""
 
     name: str = field(metadata={"choices": tuple(SAMPLERS)})
+    label: str  # how folders and tables call it
     top: float | None = field(metadata={"above": 0.0, "max": 1.0})  # only this share of the anchors; null: all
     top_by: str = field(metadata={"choices": ("validation", "test")})  # test, as released, looks at the test images
     best_of: int = field(metadata={"min": 1})  # networks drawn for one kept: the best on validation images
@@ -63,7 +64,7 @@ class SamplerConfig:
     condition: dict[str, Any] | None = None  # property -> value of the draws; null: as the anchors have it
 
 
-COMMON = ("name", "top", "top_by", "best_of")
+COMMON = ("name", "label", "top", "top_by", "best_of")
 
 
 def sampler_problems(config: SamplerConfig) -> list[str]:
