@@ -44,7 +44,7 @@ def test_samplers(name):
     assert config.sampler.top == (0.3 if name.endswith("30") else None)
     assert config.sampler.top_by == "validation"
     assert sampler_problems(config.sampler) == []
-    assert config.population.name == f"digits_seed_small_{name}"
+    assert config.population.name == f"digits_seed_small_{name}_0"
 
 
 def test_every_sampler_has_a_preset():
