@@ -74,27 +74,28 @@ class FusedEngine(Engine):
         return Population(weights, buffers, first, second, self.taken.copy())
 
     def start_epoch(self, epoch: int) -> None:
-        """Each model gets its own order of the training images."""
+        """Running averages from 0; a model's order of the images is drawn by the thread that is first to train it."""
         self.epoch = epoch
-        n, models = len(self.labels), len(self.models)
-        self.order = np.empty((models, n), np.int64)
-        self.loss = np.zeros((models, 1))
-        self.correct = np.zeros((models, self.arch.classes), np.int64)
+        self.order: list[np.ndarray | None] = [None] * len(self.models)
+        self.loss = np.zeros((len(self.models), 1))
+        self.correct = np.zeros((len(self.models), self.arch.classes), np.int64)
 
-        def work(i: int) -> None:
+    def _order(self, i: int) -> np.ndarray:
+        """Model i's order of the training images in this epoch: int64 [images]."""
+        if (order := self.order[i]) is None:
             seed = torch.tensor([self.rows[i]["seed"]])
-            self.order[i] = batch_order(seed, epoch, n)[0].numpy()
-
-        self._side_by_side(work, range(models))
+            order = self.order[i] = batch_order(seed, self.epoch, len(self.labels))[0].numpy()
+        return order
 
     def train(self, first: int, last: int) -> None:
         """Model by model, several at a time: the steps first … last - 1."""
 
         def work(i: int) -> None:
+            order = self._order(i)
             row, scratch = self.rows[i], self.scratch.get()
             p = float(row["dropout"])
             self.train_model(
-                self.pixels, self.labels, self.mean, self.std, self.order[i], first, last, self.protocol.batch_size,
+                self.pixels, self.labels, self.mean, self.std, order, first, last, self.protocol.batch_size,
                 self.weights[i], self.first[i], self.second[i], self.real, scratch.gradient, *scratch.forward, scratch.words,
                 ACTIVATION_CODES[row["activation"]], row["optimizer"] == "adam", float(row["lr"]),
                 np.float32(row["weight_decay"]), np.uint64(round(p * 2.0**32)), np.float32(1 / (1 - p)), int(row["seed"]),
