@@ -77,7 +77,7 @@ def train_hyperrep(config: Any) -> None:
                 trainer.fit(module, datamodule=StatesData(states["train"], config.autoencoder, config.seed, module))
             except SystemExit as stop:  # Lightning's answer to Ctrl-C
                 raise KeyboardInterrupt from stop
-    autoencoder = load_autoencoder(folder, config.autoencoder, arch)
+    autoencoder = load_autoencoder(folder, config.autoencoder, zoo, config.seed)
     results = reconstruction_results(autoencoder, arch, states, images, config.engine)
     write_file(folder / "results.csv", results.to_csv(index=False).encode())
     print_results(zoo, config.autoencoder, results)
@@ -94,26 +94,32 @@ def describe(config: AutoencoderConfig, zoo: Zoo, seed: int, folder: Path) -> No
     Raises:
         UserError: naming what differs.
     """
+    description = _description(config, zoo, seed)
+    if (folder / "hyperrep.json").exists():
+        there = json.loads((folder / "hyperrep.json").read_bytes())
+        if config.optimizer.schedule != "cosine":  # which spans the epochs: a longer training is another one
+            there["autoencoder"]["optimizer"]["epochs"] = config.optimizer.epochs
+        _refuse_differences(folder, there, description)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_file(folder / "hyperrep.json", json.dumps(description, indent=1).encode())
+
+
+def _description(config: AutoencoderConfig, zoo: Zoo, seed: int) -> dict[str, Any]:
     description = {
         "autoencoder": asdict(config), "seed": seed, "zoo": zoo.name, "arch": zoo.description["arch"],
         "fingerprint": zoo.description["dataset"]["fingerprint"], "models": zoo.n_models,
         "uses_images": config.loss.behaviour > 0,
     }  # fmt: skip
-    file = folder / "hyperrep.json"
-    if file.exists():
-        there = json.loads(file.read_bytes())
-        longer = {**there["autoencoder"]["optimizer"], "epochs": config.optimizer.epochs}
-        if config.optimizer.schedule == "cosine":  # which spans the epochs: a longer training is another one
-            longer = there["autoencoder"]["optimizer"]
-        there["autoencoder"]["optimizer"] = longer
-        wrong = differences(there, json.loads(json.dumps(description)))
-        if wrong:
-            raise UserError(
-                f"{folder} holds another autoencoder: {'; '.join(wrong)}. Give this one another name (autoencoder.name=…) "
-                "or remove the folder"
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_file(file, json.dumps(description, indent=1).encode())
+    return json.loads(json.dumps(description))
+
+
+def _refuse_differences(folder: Path, there: dict[str, Any], asked: dict[str, Any]) -> None:
+    wrong = differences(there, asked)
+    if wrong:
+        raise UserError(
+            f"{folder} holds another autoencoder: {'; '.join(wrong)}. Give this one another name (autoencoder.name=…) "
+            "or remove the folder"
+        )
 
 
 def differences(there: Any, asked: Any, key: str = "") -> list[str]:
@@ -354,17 +360,21 @@ class AutoencoderModule(pl.LightningModule):
         return self.done
 
 
-def load_autoencoder(folder: Path, config: AutoencoderConfig, arch: Architecture) -> Autoencoder:
+def load_autoencoder(folder: Path, config: AutoencoderConfig, zoo: Zoo, seed: int) -> Autoencoder:
     """The best autoencoder of a folder, in evaluation mode.
 
     Raises:
-        UserError: if it was not trained yet.
+        UserError: if it was not trained yet, or is another one than `config` describes (how it was optimised aside).
     """
     file = folder / "best.safetensors"
     if not file.exists():
         raise UserError(f"no trained autoencoder in {folder}: make it with task=hyperrep and the same overrides")
+    there = json.loads((folder / "hyperrep.json").read_bytes())
+    asked = _description(config, zoo, seed)
+    there["autoencoder"]["optimizer"] = asked["autoencoder"]["optimizer"]
+    _refuse_differences(folder, there, asked)
+    autoencoder = Autoencoder(config, Architecture.from_dict(zoo.description["arch"]))
     tensors = from_safetensors(file.read_bytes())
-    autoencoder = Autoencoder(config, arch)
     autoencoder.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items()})
     return autoencoder.eval()
 

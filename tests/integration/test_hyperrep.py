@@ -114,6 +114,11 @@ def test_mistakes_are_a_sentence(root, words, message):
         train_hyperrep(configure(root, *TINY, *words))
 
 
+def test_sampling_refuses_another_autoencoder(root):
+    with pytest.raises(UserError, match="latent was 8, now 16"):
+        sample_population(configure(root, *TINY, "autoencoder.latent=16"))
+
+
 def test_sampling_needs_an_autoencoder(zoo_alone):
     with pytest.raises(UserError, match="no trained autoencoder"):
         sample_population(configure(zoo_alone, *TINY))
