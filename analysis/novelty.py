@@ -38,9 +38,10 @@ class Audit:
         same: disagreement of training models between the first and the last of the anchors' epochs, mean.
         within: disagreement of two networks of the population, mean over pairs.
         zoo_within: the same of training models, each at the epoch at which it is about as accurate as the population.
-        distance: Euclidean distance to the nearest training model's weights over the training models' mean norm, mean.
+        distance: Euclidean distance to the nearest training state's weights over the training states' mean norm, mean;
+            measured when the population was drawn, in the anchors' order of neurons.
         ensemble: accuracy of the mean of the softmax outputs of all networks.
-        centroid: accuracy of the network that lies in the middle of the anchors; NaN if there is none.
+        centroid: accuracy of the network that lies in the middle of the anchors.
         kind: what the sampler declares: independent or anchored.
         verdict: "copies", "collapsed" or "new", see `verdict`.
     """
@@ -114,13 +115,10 @@ def audit(population: Zoo, zoo: Zoo, images: ImageData, config: Any) -> Audit:
 
     nearest = disagreement(predicted, np.concatenate(theirs), classes).min(axis=1).mean()
     within = pairwise_disagreement(predicted, classes).mean() if len(predicted) > 1 else np.nan
-    flat = states.reshape(-1, states.shape[2])
-    apart = torch.cdist(torch.from_numpy(drawn), torch.from_numpy(flat)).min(dim=1).values.mean()
-    apart = apart / np.linalg.norm(flat, axis=1).mean()
     spec = population.description["spec"]
     return Audit(
         len(predicted), float(accuracy.mean()), float(accuracy.std()), float(nearest), float(same), float(within),
-        float(zoo_within), float(apart), float(ensemble), float(spec.get("centroid_accuracy") or np.nan), spec["draws"],
+        float(zoo_within), spec["anchor_distance"], float(ensemble), spec["centroid_accuracy"], spec["draws"],
         verdict(nearest, same, within, zoo_within),
     )  # fmt: skip
 

@@ -55,11 +55,11 @@ def sample_population(config: Any) -> Zoo:
     rows = population_table(activations, states.table, config.population.seed)
     if config.sampler.best_of > 1:
         weights, rows = best_by_validation(arch, weights, rows, images, config)
-    centre = torch.from_numpy(anchors.embeddings.mean(axis=0, keepdims=True))
-    centroid = centre if autoencoder is None else in_batches(autoencoder.decode, centre)
-    with Networks(arch, centroid, rows.head(1), images, config.engine) as networks:
-        accuracy = float(networks.scores(images.test).accuracy[0])
-    population = store_population(config, zoo, arch, weights, rows, images, sampler, accuracy)
+    measured = {
+        "centroid_accuracy": centroid_accuracy(arch, anchors, autoencoder, rows, images, config),
+        "anchor_distance": anchor_distance(weights, states.weights),
+    }
+    population = store_population(config, zoo, arch, weights, rows, images, sampler, measured)
     print_summary(population)
     return population
 
@@ -119,6 +119,33 @@ def best_by_validation(
     return weights[torch.from_numpy(best)], table
 
 
+def centroid_accuracy(
+    arch: Architecture,
+    anchors: Anchors,
+    autoencoder: Autoencoder | None,
+    rows: pd.DataFrame,
+    images: ImageData,
+    config: Any,
+) -> float:
+    """Test accuracy of the network in the middle of all anchors: what a population of one network can reach."""
+    centre = torch.from_numpy(anchors.embeddings.mean(axis=0, keepdims=True))
+    weights = centre if autoencoder is None else in_batches(autoencoder.decode, centre)
+    with Networks(arch, weights, rows.head(1), images, config.engine) as networks:
+        return float(networks.scores(images.test).accuracy[0])
+
+
+def anchor_distance(weights: Tensor, anchors: Tensor) -> float:
+    """Euclidean distance to the nearest training state, mean over networks, relative to the training states' mean norm.
+
+    Args:
+        weights: [n, P].
+        anchors: [states, P], aligned as those that the networks were drawn from: in another order of neurons, the
+            distance of a network to itself would not be 0.
+    """
+    nearest = torch.cat([torch.cdist(part, anchors).min(dim=1).values for part in weights.split(100)])
+    return float(nearest.mean() / anchors.norm(dim=1).mean())
+
+
 def store_population(
     config: Any,
     zoo: Zoo,
@@ -127,14 +154,14 @@ def store_population(
     rows: pd.DataFrame,
     images: ImageData,
     sampler: Sampler,
-    centroid_accuracy: float,
+    measured: dict[str, float],
 ) -> Zoo:
     """Write the population as a zoo of one epoch, 0, with its scores."""
     source = {"name": zoo.name, "fingerprint": zoo.description["dataset"]["fingerprint"]}
     spec: dict[str, Any] = {
         "kind": "sampled", "zoo": source, "sampler": asdict(config.sampler), "draws": sampler.kind, "space": sampler.space,
         "population_seed": config.population.seed, "states": config.autoencoder.states, "align": config.autoencoder.align,
-        "centroid_accuracy": centroid_accuracy,
+        **measured,
     }  # fmt: skip
     if sampler.space == "latent":
         spec |= {"autoencoder": asdict(config.autoencoder), "uses_images": config.autoencoder.loss.behaviour > 0}

@@ -80,7 +80,10 @@ def test_a_population_is_a_zoo(root, sampler):
     assert 0 <= found.within <= 1
     if sampler == "nearest30":
         assert found.nearest == 0
+        assert found.distance == pytest.approx(0, abs=1e-3)  # aligned with aligned
         assert found.verdict == "copies"
+    else:
+        assert found.distance > 0.001
 
 
 def test_a_population_is_the_same_when_drawn_again(root, tmp_path):
