@@ -19,9 +19,9 @@ from rich.table import Table
 from analysis.agreement import disagreement, pairwise_disagreement
 from zoo import Zoo
 from zoo.architecture import Architecture
-from zoo.images import ImageData, Images, load_images
+from zoo.images import ImageData, Images
 from zoo.networks import Networks
-from zoo.training import console
+from zoo.training import console, read_images
 
 PEERS = 100  # models of the zoo that its own disagreement is measured on
 COMPARED_IMAGES = 2000  # test images that disagreement is measured on
@@ -76,10 +76,7 @@ def audit_population(config: Any) -> Audit:
     root = Path(config.paths.root)
     population = Zoo.open(root / "zoos" / config.population.name)
     zoo = Zoo.open(root / "zoos" / config.zoo.name)
-    images = load_images(
-        config.dataset, config.arch.protocol, config.arch.image_size, Path(config.paths.data),
-        [Path(folder) for folder in config.paths.system_data],
-    )  # fmt: skip
+    images = read_images(config)
     found = audit(population, zoo, images, config)
     folder = root / "audits"
     folder.mkdir(parents=True, exist_ok=True)

@@ -17,8 +17,9 @@ from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.config import Config
 from zoo.errors import UserError
-from zoo.images import ImageData, load_images
+from zoo.images import ImageData
 from zoo.spec import FACTORS
+from zoo.training import read_images
 
 SPLITS = ("train", "val", "test")
 MATCHING_IMAGES = 256  # for align=activations
@@ -68,13 +69,7 @@ def zoo_images(config: Config, zoo: Zoo) -> ImageData:
     Raises:
         UserError: if those of the config are others.
     """
-    data = load_images(
-        config.dataset,
-        config.arch.protocol,
-        config.arch.image_size,
-        Path(config.paths.data),
-        [Path(folder) for folder in config.paths.system_data],
-    )
+    data = read_images(config)
     if data.fingerprint != zoo.description["dataset"]["fingerprint"]:
         raise UserError(
             f"zoo {zoo.name!r} was trained on other images ({zoo.description['dataset']['name']}, train_size="

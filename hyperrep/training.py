@@ -231,7 +231,7 @@ class AutoencoderModule(pl.LightningModule):
 
     def losses(self, weights: Tensor, activations: list[str]) -> dict[str, Tensor]:
         """All terms for a batch [B, P], and their weighted sum as "loss"."""
-        config, images = self.config.loss, None
+        config = self.config.loss
         views = [self.augmentation(weights, self.random) for _ in range(2 if config.contrast > 0 else 1)]
         inputs, targets = (torch.cat(parts) for parts in zip(*views, strict=True))
         embeddings, decoded = self.views(inputs)

@@ -54,13 +54,7 @@ def train_zoo(config: Config) -> None:
     arch, models, protocol = architecture(config), model_table(config.zoo), training_protocol(config)
     path = Path(config.paths.root) / "zoos" / config.zoo.name
     _settle_engine(config, arch, path)
-    data = load_images(
-        config.dataset,
-        config.arch.protocol,
-        config.arch.image_size,
-        Path(config.paths.data),
-        [Path(folder) for folder in config.paths.system_data],
-    )
+    data = read_images(config)
     device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
     data = data.to(device)
     zoo = Zoo.create(path, describe(config, arch, data), models)
@@ -76,6 +70,12 @@ def train_zoo(config: Config) -> None:
     zoo = Zoo.open(path)
     log_population(zoo, loggers or [])
     print_summary(zoo)
+
+
+def read_images(config: Config) -> ImageData:
+    """The images of a config, from its folders or downloaded. Raises UserError if they cannot be had."""
+    folders = [Path(folder) for folder in config.paths.system_data]
+    return load_images(config.dataset, config.arch.protocol, config.arch.image_size, Path(config.paths.data), folders)
 
 
 def models_a_block(arch: Architecture, data: ImageData) -> int:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hyperrep.samplers.sampler import Anchors, Sampler, noise_widths
+from hyperrep.samplers.sampler import KernelSampler
 
 
 @dataclass
-class KDESampler(Sampler):
+class KDESampler(KernelSampler):
     """z_j = (anchor i_j)_j + h_j ε_j, with another anchor i_j drawn for every dimension j. Independent.
 
     S_KDE of Hyper-Representations as Generative Models (2022) as it is written: the dimensions are presumed independent,
@@ -22,15 +22,8 @@ class KDESampler(Sampler):
         bandwidth_absolute: take h as it is.
     """
 
-    bandwidth: float
-    bandwidth_absolute: bool
     kind = "independent"
     space = "latent"
-
-    def fit(self, anchors: Anchors, accelerator: str = "cpu") -> None:
-        """Keep the kernels' centres and widths."""
-        self.centres = anchors.embeddings
-        self.widths = noise_widths(anchors, self.bandwidth, self.bandwidth_absolute)
 
     def sample(self, n: int, seed: int) -> np.ndarray:
         """Draws of the product of the marginal KDEs, float32 [n, D]."""

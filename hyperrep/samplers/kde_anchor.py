@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hyperrep.samplers.sampler import Anchors, Sampler, noise_widths
+from hyperrep.samplers.sampler import KernelSampler
 
 
 @dataclass
-class KDEAnchorSampler(Sampler):
+class KDEAnchorSampler(KernelSampler):
     """z = anchor i + h ε (1, …, 1), with one anchor i and one number ε ~ N(0, 1) a draw. Anchored.
 
     What the released code of Hyper-Representations as Generative Models (2022) does where the paper says S_KDE: it
@@ -22,15 +22,8 @@ class KDEAnchorSampler(Sampler):
         bandwidth_absolute: take h as it is, as released.
     """
 
-    bandwidth: float
-    bandwidth_absolute: bool
     kind = "anchored"
     space = "latent"
-
-    def fit(self, anchors: Anchors, accelerator: str = "cpu") -> None:
-        """Keep the anchors and the width of the noise."""
-        self.centres = anchors.embeddings
-        self.widths = noise_widths(anchors, self.bandwidth, self.bandwidth_absolute)
 
     def sample(self, n: int, seed: int) -> np.ndarray:
         """Anchors moved along the diagonal, float32 [n, D]."""

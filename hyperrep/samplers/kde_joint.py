@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from hyperrep.samplers.sampler import Anchors, Sampler, Space, noise_widths
+from hyperrep.samplers.sampler import KernelSampler, Space
 
 
 @dataclass
-class KDEJointSampler(Sampler):
+class KDEJointSampler(KernelSampler):
     """z = anchor i + h σ ⊙ ε, with one anchor i a draw and ε ~ N(0, I_D). Anchored.
 
     A draw from the D-dimensional Gaussian KDE: it keeps all dependence between dimensions, and in many dimensions it is
@@ -23,15 +23,8 @@ class KDEJointSampler(Sampler):
         bandwidth_absolute: take h as it is (σ = 1).
     """
 
-    bandwidth: float
-    bandwidth_absolute: bool
     kind = "anchored"
     space: ClassVar[Space] = "latent"  # weights in NoiseSampler
-
-    def fit(self, anchors: Anchors, accelerator: str = "cpu") -> None:
-        """Keep the kernels' centres and widths."""
-        self.centres = anchors.embeddings
-        self.widths = noise_widths(anchors, self.bandwidth, self.bandwidth_absolute)
 
     def sample(self, n: int, seed: int) -> np.ndarray:
         """Anchors plus noise, float32 [n, D]."""

@@ -150,3 +150,21 @@ class Sampler(ABC):
     @abstractmethod
     def sample(self, n: int, seed: int) -> np.ndarray:
         """Draw `n` points, float32 [n, D]. The seed alone decides; no global random state is read or changed."""
+
+
+@dataclass
+class KernelSampler(Sampler):
+    """Gaussian kernels around the anchors; how a draw picks centre and noise is the subclass's.
+
+    Args:
+        bandwidth: h, above 0, in units of the anchors' standard deviation in each dimension.
+        bandwidth_absolute: take h as it is.
+    """
+
+    bandwidth: float
+    bandwidth_absolute: bool
+
+    def fit(self, anchors: Anchors, accelerator: str = "cpu") -> None:
+        """Keep the kernels' centres and widths."""
+        self.centres = anchors.embeddings
+        self.widths = noise_widths(anchors, self.bandwidth, self.bandwidth_absolute)
