@@ -49,8 +49,8 @@ def config_type() -> type[Config]:
     from dataclasses import make_dataclass
 
     from hyperrep.autoencoder import AutoencoderConfig
+    from hyperrep.config import PopulationConfig
     from hyperrep.samplers import SamplerConfig
-    from hyperrep.sampling import PopulationConfig
     from zoo.config import Config
 
     groups = {"autoencoder": AutoencoderConfig, "sampler": SamplerConfig, "population": PopulationConfig}

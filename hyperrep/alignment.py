@@ -281,21 +281,15 @@ def save_permutations(path: Path, table: Tensor, fingerprint: str, mode: str) ->
     os.replace(temporary, path)
 
 
-def load_permutations(path: Path, fingerprint: str, mode: str) -> Tensor:
+def load_permutations(path: Path, fingerprint: str, mode: str) -> Tensor | None:
     """The permutations int64 [n, neurons of all groups] that `save_permutations` kept.
 
-    Raises:
-        UserError: if there is no such file, it is damaged, or it belongs to other models or another mode.
+    None if there is no such file, it is damaged, or it belongs to other models or another mode: they are to be computed.
     """
     try:
         with safe_open(path, framework="pt") as tensors:
-            found = tensors.metadata() or {}
-            table = tensors.get_tensor("permutations")
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} is missing or damaged ({error}): remove it and align the zoo again") from error
-    if found != {"fingerprint": fingerprint, "mode": mode}:
-        raise UserError(
-            f"{path} aligns {found.get('fingerprint')} by {found.get('mode')}, but {fingerprint} by {mode} is wanted: "
-            "remove it and align the zoo again"
-        )
-    return table
+            if tensors.metadata() != {"fingerprint": fingerprint, "mode": mode}:
+                return None
+            return tensors.get_tensor("permutations")
+    except (OSError, SafetensorError):
+        return None

@@ -32,6 +32,10 @@ class LossConfig:
     temperature: float = field(metadata={"above": 0.0})  # of NT-Xent
     behaviour: float = field(metadata={"min": 0.0})  # times KL(original's outputs || reconstruction's); uses images
     behaviour_images: int = field(metadata={"min": 1})  # unlabelled training images, fresh every step
+    behaviour_from: float = field(
+        metadata={"min": 0.0, "max": 1.0}
+    )  # share of the training before the term sets in ...
+    behaviour_full: float = field(metadata={"min": 0.0, "max": 1.0})  # ... and until it has grown to its full weight
 
 
 @dataclass
@@ -86,6 +90,11 @@ def autoencoder_problems(config: AutoencoderConfig, tokens: Tokens) -> list[str]
         )
     if not config.states:
         problems.append("autoencoder.states: got [], but it needs at least one epoch of the zoo")
+    if config.loss.behaviour_full < config.loss.behaviour_from:
+        problems.append(
+            f"autoencoder.loss.behaviour_full: got {config.loss.behaviour_full}, but it cannot be before "
+            f"autoencoder.loss.behaviour_from={config.loss.behaviour_from}"
+        )
     return problems
 
 

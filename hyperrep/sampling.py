@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hyperrep.autoencoder import Autoencoder
-from hyperrep.samplers import SAMPLERS, Anchors, Sampler, fit_sampler
+from hyperrep.samplers import Anchors, Sampler, fit_sampler, sampler_class
 from hyperrep.states import States, open_zoo, read_states, zoo_images
 from hyperrep.training import hyperrep_folder, in_batches, load_autoencoder
 from zoo import Zoo
@@ -22,15 +22,6 @@ from zoo.images import ImageData
 from zoo.networks import Networks, untrained
 from zoo.spec import deal_splits
 from zoo.training import command, console, print_summary
-
-
-@dataclass
-class PopulationConfig:
-    """`population.…`: the networks that task=sample draws."""
-
-    name: str  # the folder under <paths.root>/zoos that they are stored in
-    models: int = field(metadata={"min": 1})
-    seed: int = field(metadata={"min": 0})  # of the draws
 
 
 def sample_population(config: Any) -> Zoo:
@@ -44,7 +35,7 @@ def sample_population(config: Any) -> Zoo:
     images = zoo_images(config, zoo)
     arch = Architecture.from_dict(zoo.description["arch"])
     folder = hyperrep_folder(config)
-    in_latent = SAMPLERS[config.sampler.name].space == "latent"
+    in_latent = sampler_class(config.sampler.name).space == "latent"
     autoencoder = load_autoencoder(folder, config.autoencoder, zoo, config.seed) if in_latent else None
     states = read_states(zoo, config.autoencoder, folder.parent, images)["train"]
     anchors = anchor_points(states, autoencoder)

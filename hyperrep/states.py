@@ -118,12 +118,13 @@ def zoo_permutations(zoo: Zoo, arch: Architecture, mode: str, epoch: int, folder
     """The permutation that aligns each model of a zoo (see `align`): int64 [models, neurons]; identity for diverged ones.
 
     A model is matched at one epoch, and keeps that order at all: its neurons do not change places while it learns. The
-    mean that models are matched to is that of the train split. Computed once, and kept in `folder`.
+    mean that models are matched to is that of the train split. Kept in `folder`, and computed again when the zoo has changed.
     """
     manifest = hashlib.sha256((zoo.path / "manifest.json").read_bytes()).hexdigest()
-    fingerprint, file = f"{manifest} epoch {epoch}", folder / f"alignment-{mode}.safetensors"
-    if file.exists():
-        return load_permutations(file, fingerprint, mode)
+    file = folder / f"alignment-{mode}-epoch-{epoch:04d}.safetensors"
+    kept = load_permutations(file, manifest, mode)
+    if kept is not None:
+        return kept
     weights = torch.from_numpy(zoo.weights(epochs=[epoch])[:, 0])
     finite = torch.isfinite(weights).all(dim=1).nonzero()[:, 0]
     models = zoo.models.iloc[finite.numpy()].reset_index(drop=True)
@@ -140,5 +141,5 @@ def zoo_permutations(zoo: Zoo, arch: Architecture, mode: str, epoch: int, folder
     table = torch.cat(permutations.identity(len(weights)), dim=1)
     table[finite] = of_finite
     folder.mkdir(parents=True, exist_ok=True)
-    save_permutations(file, table, fingerprint, mode)
+    save_permutations(file, table, manifest, mode)
     return table

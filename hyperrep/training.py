@@ -97,7 +97,8 @@ def describe(config: AutoencoderConfig, zoo: Zoo, seed: int, folder: Path) -> No
     description = _description(config, zoo, seed)
     if (folder / "hyperrep.json").exists():
         there = json.loads((folder / "hyperrep.json").read_bytes())
-        if config.optimizer.schedule != "cosine":  # which spans the epochs: a longer training is another one
+        if config.optimizer.schedule != "cosine" and config.loss.behaviour_full == 0:
+            # Both span the epochs; without them, a longer training begins like a shorter one.
             there["autoencoder"]["optimizer"]["epochs"] = config.optimizer.epochs
         _refuse_differences(folder, there, description)
     folder.mkdir(parents=True, exist_ok=True)
@@ -211,6 +212,7 @@ class AutoencoderModule(pl.LightningModule):
         validation) may draw what they like.
         """
         step = self.done * self.steps + batch_index
+        self.behaviour_weight = self._behaviour_weight(step)
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = self.config.optimizer.lr * self._rate(step)
         torch.manual_seed(self.seed * 1_000_003 + step)  # dropout
@@ -221,15 +223,23 @@ class AutoencoderModule(pl.LightningModule):
             return 0.5 * (1 + math.cos(math.pi * step / (self.config.optimizer.epochs * self.steps)))
         return self.factor
 
+    def _behaviour_weight(self, step: int) -> float:
+        """0 until `behaviour_from` of the training, then rising to the weight that the config gives, at `behaviour_full`."""
+        config, progress = self.config.loss, step / (self.config.optimizer.epochs * self.steps)
+        if progress >= config.behaviour_full:
+            return config.behaviour
+        done = (progress - config.behaviour_from) / (config.behaviour_full - config.behaviour_from)
+        return config.behaviour * max(0.0, done)
+
     def training_step(self, rows: Tensor) -> Tensor:
         """The loss of a batch of states."""
         weights = self.train_weights[rows.to(self.device)]
-        losses = self.losses(weights, [self.activations[i] for i in rows.tolist()])
+        losses = self.losses(weights, [self.activations[i] for i in rows.tolist()], self.behaviour_weight)
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value.detach()
         return losses["loss"]
 
-    def losses(self, weights: Tensor, activations: list[str]) -> dict[str, Tensor]:
+    def losses(self, weights: Tensor, activations: list[str], behaviour_weight: float) -> dict[str, Tensor]:
         """All terms for a batch [B, P], and their weighted sum as "loss"."""
         config = self.config.loss
         views = [self.augmentation(weights, self.random) for _ in range(2 if config.contrast > 0 else 1)]
@@ -242,7 +252,7 @@ class AutoencoderModule(pl.LightningModule):
             first, second = self.autoencoder.projection(embeddings).chunk(2)
             terms["contrast"] = nt_xent(first.float(), second.float(), config.temperature)
             total = total + config.contrast * terms["contrast"]
-        if config.behaviour > 0:
+        if behaviour_weight > 0:
             chosen = torch.randint(
                 len(self.pixels), (config.behaviour_images,), generator=self.random, device=self.device
             )
@@ -250,7 +260,7 @@ class AutoencoderModule(pl.LightningModule):
             with torch.autocast(self.device.type, enabled=False):
                 names = activations * len(views)
                 terms["behaviour"] = behavioural_loss(self.arch, targets.float(), decoded.float(), images, names)
-            total = total + config.behaviour * terms["behaviour"]
+            total = total + behaviour_weight * terms["behaviour"]
         return {"loss": total, **terms}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

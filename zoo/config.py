@@ -16,6 +16,7 @@ import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ class TaskConfig:
     """`task=`: what to do."""
 
     name: str
+    check: list[str]  # dotted paths of functions that say what forbids it; called before anything starts
     run: list[str]  # dotted paths of the functions that do it, one after another; called with the whole configuration
     help: str
 
@@ -116,6 +118,7 @@ def read_config(composed: DictConfig, kind: type[C] = Config) -> C:  # type: ign
         raise UserError(f"{error.full_key}: cannot be resolved ({error.msg})") from error
     config = _typed(plain, kind, {}, "", problems)
     problems = problems or combination_problems(config)
+    problems = problems or [problem for check in config.task.check for problem in resolve_name(check)(config)]
     if problems:
         raise UserError(mistakes(problems))
     return config
@@ -213,8 +216,7 @@ def combination_problems(config: Config) -> list[str]:
     """What each value allows but all together forbid; a sentence each. Reads no data and starts nothing."""
     zoo, grid, arch, dataset = config.zoo, config.zoo.grid, config.arch, config.dataset
     problems = protocol_problems(dataset, arch.protocol, arch.image_size)
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", zoo.name):
-        problems.append(f"zoo.name: got {zoo.name!r}, but it is a folder's name: letters, digits, '.', '_' and '-'")
+    problems += folder_problems("zoo.name", zoo.name)
     for factor in dataclasses.fields(grid):
         values = getattr(grid, factor.name)
         if not values or len(set(values)) < len(values):
@@ -255,6 +257,13 @@ def combination_problems(config: Config) -> list[str]:
             f"zoo.grid.activation: arch={arch.name} takes no activation: it must be [relu], got {grid.activation}"
         )
     return problems + ([refusal] if (refusal := engine_refusal(config, built)) else [])
+
+
+def folder_problems(key: str, name: str) -> list[str]:
+    """Whether a name of the configuration can be that of a folder; nothing leads out of the folder it is in."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        return []
+    return [f"{key}: got {name!r}, but it is a folder's name: letters, digits, '.', '_' and '-'"]
 
 
 def training_conditions(config: Config) -> tuple[str, bool]:

@@ -5,40 +5,29 @@ from __future__ import annotations
 import dataclasses
 import typing
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
-from hyperrep.samplers.counterfactual import CounterfactualSampler
-from hyperrep.samplers.flow import FlowSampler
-from hyperrep.samplers.gan import GANSampler
-from hyperrep.samplers.gaussian import GaussianSampler
-from hyperrep.samplers.kde import KDESampler
-from hyperrep.samplers.kde_anchor import KDEAnchorSampler
-from hyperrep.samplers.kde_joint import KDEJointSampler
-from hyperrep.samplers.nearest import NearestSampler
-from hyperrep.samplers.neighbour import NeighbourSampler
-from hyperrep.samplers.noise import NoiseSampler
-from hyperrep.samplers.pca import PCASampler
 from hyperrep.samplers.sampler import Anchors, Sampler, top
-from hyperrep.samplers.soup import SoupSampler
-from hyperrep.samplers.uniform import UniformSampler
 from zoo.errors import UserError
 
-__all__ = ["SAMPLERS", "Anchors", "Sampler", "SamplerConfig", "fit_sampler", "sampler_problems", "top"]
+__all__ = ["SAMPLERS", "Anchors", "Sampler", "SamplerConfig", "fit_sampler", "sampler_class", "sampler_problems", "top"]
 
-SAMPLERS: dict[str, type[Sampler]] = {
-    "uniform": UniformSampler,
-    "kde": KDESampler,
-    "kde_joint": KDEJointSampler,
-    "kde_anchor": KDEAnchorSampler,
-    "counterfactual": CounterfactualSampler,
-    "neighbour": NeighbourSampler,
-    "gan": GANSampler,
-    "gaussian": GaussianSampler,
-    "flow": FlowSampler,
-    "noise": NoiseSampler,
-    "soup": SoupSampler,
-    "pca": PCASampler,
-    "nearest": NearestSampler,
+# Module in this folder -> class. By name, because some bring Lightning, which a command line that is refused can do without.
+SAMPLERS = {
+    "uniform": "UniformSampler",
+    "kde": "KDESampler",
+    "kde_joint": "KDEJointSampler",
+    "kde_anchor": "KDEAnchorSampler",
+    "counterfactual": "CounterfactualSampler",
+    "neighbour": "NeighbourSampler",
+    "gan": "GANSampler",
+    "gaussian": "GaussianSampler",
+    "flow": "FlowSampler",
+    "noise": "NoiseSampler",
+    "soup": "SoupSampler",
+    "pca": "PCASampler",
+    "nearest": "NearestSampler",
 }
 
 
@@ -57,6 +46,9 @@ class SamplerConfig:
     bandwidth_absolute: bool | None = None  # take bandwidth as it is
     density_quantile: float | None = field(default=None, metadata={"above": 0.0, "below": 1.0})
     cube: str | None = field(default=None, metadata={"choices": ("per_axis", "global")})
+    rotate: bool | None = None  # draw along the anchors' principal axes
+    shrinkage: float | None = field(default=None, metadata={"min": 0.0, "max": 1.0})  # of the covariance
+    spread: float | None = field(default=None, metadata={"above": 0.0})  # times the anchors' standard deviations
     members: int | None = field(default=None, metadata={"min": 2})  # of a soup; null: all anchors
     components: int | None = field(default=None, metadata={"min": 1})
     steps: int | None = field(default=None, metadata={"min": 1})  # of training
@@ -67,10 +59,16 @@ class SamplerConfig:
 COMMON = ("name", "label", "top", "top_by", "best_of")
 
 
+def sampler_class(name: str) -> type[Sampler]:
+    """The class of a sampler of `SAMPLERS`."""
+    return getattr(import_module(f"{__name__}.{name}"), SAMPLERS[name])
+
+
 def sampler_problems(config: SamplerConfig) -> list[str]:
     """Options that the sampler lacks or does not have, a sentence each."""
-    hints = typing.get_type_hints(SAMPLERS[config.name])
-    options = {option.name for option in dataclasses.fields(SAMPLERS[config.name])}
+    kind = sampler_class(config.name)
+    hints = typing.get_type_hints(kind)
+    options = {option.name for option in dataclasses.fields(kind)}
     problems = []
     for option in dataclasses.fields(config):
         value = getattr(config, option.name)
@@ -98,7 +96,7 @@ def fit_sampler(config: SamplerConfig, anchors: Anchors, accelerator: str = "cpu
     """
     if problems := sampler_problems(config):
         raise UserError("\n".join(problems))
-    kind = SAMPLERS[config.name]
+    kind = sampler_class(config.name)
     sampler = kind(**{option.name: getattr(config, option.name) for option in dataclasses.fields(kind)})
     if config.top is not None:
         anchors = top(anchors, config.top, "test_accuracy" if config.top_by == "test" else "val_accuracy")

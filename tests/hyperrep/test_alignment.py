@@ -267,20 +267,17 @@ def test_permutations_are_kept(tmp_path):
     assert torch.equal(load_permutations(file, "abc", "weights"), table)
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
     for fingerprint, mode in [("abd", "weights"), ("abc", "activations")]:
-        with pytest.raises(UserError, match=f"aligns abc by weights, but {fingerprint} by {mode} is wanted"):
-            load_permutations(file, fingerprint, mode)
+        assert load_permutations(file, fingerprint, mode) is None
     save_permutations(file, table.flip(0), "abd", "activations")
     assert torch.equal(load_permutations(file, "abd", "activations"), table.flip(0))
 
 
-def test_missing_and_damaged_files_are_told(tmp_path):
+def test_missing_and_damaged_files_are_to_be_computed(tmp_path):
     file = tmp_path / "alignment.safetensors"
-    with pytest.raises(UserError, match="missing or damaged"):
-        load_permutations(file, "abc", "weights")
+    assert load_permutations(file, "abc", "weights") is None
     save_permutations(file, torch.zeros(5, 3, dtype=torch.int64), "abc", "weights")
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(UserError, match="missing or damaged"):
-        load_permutations(file, "abc", "weights")
+    assert load_permutations(file, "abc", "weights") is None
 
 
 @pytest.mark.parametrize("fails", ["fsync", "replace"])

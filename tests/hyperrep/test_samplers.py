@@ -17,7 +17,7 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import KernelDensity
 
-from hyperrep.samplers import SAMPLERS, Anchors, SamplerConfig, fit_sampler, sampler_problems, top
+from hyperrep.samplers import SAMPLERS, Anchors, SamplerConfig, fit_sampler, sampler_class, sampler_problems, top
 from zoo.config import _typed
 from zoo.errors import UserError
 
@@ -208,6 +208,22 @@ class TestGaussian(SamplerTester):
     def test_more_dimensions_than_anchors(self):
         draws = fit_sampler(preset("gaussian"), make_anchors(correlated(10, 40))).sample(20, seed=1)
         assert np.linalg.matrix_rank(draws - draws.mean(axis=0)) == 19  # shrinkage: not stuck in the anchors' span
+
+    @pytest.mark.parametrize(("shrinkage", "kept"), [(0.0, 1.0), (0.5, 0.5), (1.0, 0.0)])
+    def test_shrinkage_and_spread(self, shrinkage, kept):
+        """Covariances scale with the square of the spread, those between dimensions with what shrinkage keeps."""
+        z = 0.2 * correlated(n=5000)
+        chosen = preset("gaussian", shrinkage=shrinkage, spread=1.5)
+        found = np.cov(fit_sampler(chosen, make_anchors(z)).sample(20000, seed=1).T)
+        expected = 1.5**2 * np.cov(z.T)
+        np.testing.assert_allclose(found[0, 1], kept * expected[0, 1], atol=6e-4)
+        np.testing.assert_allclose(np.trace(found), np.trace(expected), rtol=0.02)
+
+    def test_without_rotation_dimensions_are_independent(self):
+        z = 0.3 * correlated(n=5000)
+        draws = fit_sampler(preset("gaussian", rotate=False, shrinkage=0.0), make_anchors(z)).sample(20000, seed=1)
+        np.testing.assert_allclose(draws.std(axis=0), z.std(axis=0), rtol=0.03)
+        assert abs(np.corrcoef(z.T)[0, 1]) > 0.3 > 0.03 > abs(np.corrcoef(draws.T)[0, 1])
 
 
 class TestNoise(SamplerTester):
@@ -503,7 +519,7 @@ def test_presets(name):
     assert sampler_problems(config) == []
     assert config.name == name.removesuffix("30")
     assert (config.top == 0.3) == name.endswith("30")
-    kind = SAMPLERS[config.name].kind
+    kind = sampler_class(config.name).kind
     first = (PRESETS / f"{name}.yaml").read_text().splitlines()[0]
     assert first.startswith("# ")
     assert first.endswith(f" {kind.capitalize()}.")

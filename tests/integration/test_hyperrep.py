@@ -9,7 +9,7 @@ import torch
 
 from analysis.novelty import audit_population
 from hyperrep.sampling import sample_population
-from hyperrep.training import train_hyperrep
+from hyperrep.training import AutoencoderModule, train_hyperrep
 from tests.integration.test_train_zoo import configure, hashes, train
 from zoo import Zoo
 from zoo.errors import UserError
@@ -63,6 +63,35 @@ def test_an_interrupted_training_ends_the_same(root, zoo_alone, behaviour):
     assert {k: v for k, v in stopped.items() if k != "hyperrep.json"} == {
         k: v for k, v in through.items() if k != "hyperrep.json"
     }
+
+
+def test_a_stopped_training_whose_schedules_span_all_epochs_ends_the_same(root, zoo_alone, monkeypatch):
+    """Learning rate and the weight of the behavioural term go on where they were."""
+    words = [
+        *TINY, "autoencoder.loss.behaviour=1", "autoencoder.loss.behaviour_from=0.25", "autoencoder.loss.behaviour_full=0.9",
+        "autoencoder.optimizer.epochs=4",
+    ]  # fmt: skip
+    weights = []
+    losses = AutoencoderModule.losses
+
+    def watched(module, states, activations, behaviour_weight):
+        weights.append(behaviour_weight)
+        if stop_at and len(weights) == stop_at:
+            raise KeyboardInterrupt
+        return losses(module, states, activations, behaviour_weight)
+
+    monkeypatch.setattr(AutoencoderModule, "losses", watched)
+    stop_at = 11  # in the third epoch of four steps
+    with pytest.raises(KeyboardInterrupt):
+        train_hyperrep(configure(zoo_alone, *words, "autoencoder.name=stopped"))
+    stop_at = 0
+    train_hyperrep(configure(zoo_alone, *words, "autoencoder.name=stopped"))
+    weights.clear()
+    train_hyperrep(configure(zoo_alone, *words, "autoencoder.name=through"))
+    np.testing.assert_allclose(weights, np.clip((np.arange(16) / 16 - 0.25) / 0.65, 0, 1), atol=1e-12)
+    folder = zoo_alone / "hyperreps" / "digits_seed"
+    for file in ("last.safetensors", "best.safetensors", "results.csv"):
+        assert hashes(folder / "stopped")[file] == hashes(folder / "through")[file]
 
 
 @pytest.mark.parametrize("sampler", ["kde30", "kde_anchor", "gaussian", "uniform", "soup", "nearest30", "pca"])
