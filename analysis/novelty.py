@@ -43,7 +43,7 @@ class Audit:
         ensemble: accuracy of the mean of the softmax outputs of all networks.
         centroid: accuracy of the network that lies in the middle of the anchors.
         kind: what the sampler declares: independent or anchored.
-        verdict: "copies", "collapsed" or "new", see `verdict`.
+        verdict: "copies", "collapsed", "narrow" or "new", see `verdict`.
     """
 
     models: int
@@ -65,10 +65,14 @@ def verdict(nearest: float, same: float, within: float, zoo_within: float) -> st
 
     copies: its networks disagree with a training state no more than training models with themselves some epochs earlier.
     collapsed: they disagree with each other less than half as much as equally accurate models of the zoo do.
+    narrow: not that little, but still less than those.
+    new: none of this.
     """
     if nearest <= same:
         return "copies"
-    return "collapsed" if within < 0.5 * zoo_within else "new"
+    if within < 0.5 * zoo_within:
+        return "collapsed"
+    return "narrow" if within < zoo_within else "new"
 
 
 def audit_population(config: Any) -> Audit:
@@ -161,7 +165,8 @@ WORDS = {
 VERDICTS = {
     "copies": "COPIES of training models",
     "collapsed": "COLLAPSED: variations of one network",
-    "new": "new networks",
+    "narrow": "new networks, less various than the zoo's",
+    "new": "new networks, as various as the zoo's",
 }
 
 

@@ -45,7 +45,7 @@ def main() -> None:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             config = read_config(compose("config", [f"autoencoder={preset}"]), config_type())
         states = {split: States(weights, table) for split in ("train", "val", "test")}
-        module = AutoencoderModule(config.autoencoder, arch, states, data, config.engine, 0, Path())
+        module = AutoencoderModule(config.autoencoder, arch, states, data, config.engine, Path())
         module.on_fit_start()
         module.moments = {}
         modules[preset] = (module, module.configure_optimizers(), config.autoencoder.optimizer.batch_size)
@@ -65,7 +65,8 @@ def main() -> None:
             for step in range(steps):
                 module.random.manual_seed(step)
                 optimizer.zero_grad()
-                module.losses(weights[step * batch : (step + 1) * batch], ["tanh"] * batch)["loss"].backward()
+                rows = weights[step * batch : (step + 1) * batch]
+                module.losses(rows, ["tanh"] * batch, module.config.loss.behaviour)["loss"].backward()
                 optimizer.step()
             tokens = steps * batch * autoencoder.tokens.n_tokens / (time.perf_counter() - began)
             times.setdefault((preset, "training, tokens a second"), []).append(tokens)

@@ -32,6 +32,7 @@ class LossConfig:
     temperature: float = field(metadata={"above": 0.0})  # of NT-Xent
     behaviour: float = field(metadata={"min": 0.0})  # times KL(original's outputs || reconstruction's); uses images
     behaviour_images: int = field(metadata={"min": 1})  # unlabelled training images, fresh every step
+    between: float = field(metadata={"min": 0.0})  # times the same for mixtures of two embeddings, see `Mixture`
     behaviour_from: float = field(
         metadata={"min": 0.0, "max": 1.0}
     )  # share of the training before the term sets in ...
@@ -59,6 +60,7 @@ class AutoencoderConfig:
     """`autoencoder=`: the model of the weights of a zoo."""
 
     name: str  # the folder under <paths.root>/hyperreps/<zoo>
+    seed: int = field(metadata={"min": 0})  # of initial weights, batches and all that is random in its training
     states: list[int]  # epochs of the zoo whose states it learns
     align: str = field(metadata={"choices": ("none", "weights", "activations")})  # bring neurons into one order first
     centre: bool  # the network sees weights minus their mean over the training states

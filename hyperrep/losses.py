@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -59,29 +61,61 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(similarity, partner)
 
 
-def behavioural_loss(
-    arch: Architecture, original: Tensor, reconstructed: Tensor, images: Tensor, activations: list[str]
-) -> Tensor:
-    """KL divergence of the reconstructions' outputs from the originals', on the same images; in nats, mean over both.
-
-    Structure is Not Enough (2025) compares softmax outputs by mean squared error; KL(original || reconstruction) keeps
-    its gradient where the reconstruction is confidently wrong.
+def outputs(arch: Architecture, weights: Tensor, images: Tensor, activations: list[str]) -> Tensor:
+    """Logits of many networks on the same images: [batch, n, classes].
 
     Args:
         arch: a list of layers.
-        original, reconstructed: [batch, P]; gradients go into `reconstructed`.
-        images: normalised [n, C, H, W], the same for all.
+        weights: [batch, P].
+        images: normalised [n, C, H, W].
         activations: the activation of each network.
     """
-    total = reconstructed.new_zeros(())
+    rows, parts = [], []
     for activation in sorted(set(activations)):
-        these = torch.tensor([i for i, a in enumerate(activations) if a == activation], device=original.device)
-        batch = images.expand(len(these), -1, -1, -1, -1)
-        with torch.no_grad():
-            wanted = F.log_softmax(arch.forward(original[these], batch, activation), dim=2)
-        got = F.log_softmax(arch.forward(reconstructed[these], batch, activation), dim=2)
-        total = total + F.kl_div(got, wanted, reduction="sum", log_target=True)
-    return total / (len(original) * len(images))
+        these = torch.tensor([i for i, a in enumerate(activations) if a == activation], device=weights.device)
+        parts.append(arch.forward(weights[these], images.expand(len(these), -1, -1, -1, -1), activation))
+        rows.append(these)
+    return torch.cat(parts)[torch.cat(rows).argsort()]
+
+
+def behavioural_loss(got: Tensor, wanted: Tensor) -> Tensor:
+    """KL(softmax(wanted) || softmax(got)) in nats, mean over networks and images.
+
+    Structure is Not Enough (2025) compares softmax outputs by mean squared error; KL keeps its gradient where the
+    reconstruction is confidently wrong.
+
+    Args:
+        got: logits [batch, n, classes] of the reconstructions.
+        wanted: of the originals, on the same images.
+    """
+    divergence = F.kl_div(F.log_softmax(got, 2), F.log_softmax(wanted, 2), reduction="none", log_target=True)
+    return divergence.sum(2).mean()
+
+
+class Mixture:
+    """Mixtures of the members of a batch, two by two, that are spread around the mean as the members are.
+
+    v = mean + cos θ (v_i - mean) + sin θ (v_j - mean), with θ ~ U(0, π/2) and partners j from a random permutation. Used
+    on embeddings and on outputs at once: a network decoded between two embeddings is to behave between their networks.
+    Because the squares of the two shares add up to 1, mixed outputs are as various as those of the zoo, and not a mean's.
+    Ours, in none of the papers; it uses no labels.
+
+    Args:
+        n: members of a batch.
+        random: where θ and partners come from; on the device of the batch.
+    """
+
+    def __init__(self, n: int, random: torch.Generator) -> None:
+        angles = torch.rand(n, generator=random, device=random.device) * (math.pi / 2)
+        self.own, self.others = angles.cos(), angles.sin()
+        self.partners = torch.randperm(n, generator=random, device=random.device)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """The mixtures of values [n, ...]: as many, of the same shape."""
+        mean = values.mean(0, keepdim=True)
+        shape = (-1, *[1] * (values.dim() - 1))
+        apart = values - mean
+        return mean + self.own.view(shape) * apart + self.others.view(shape) * apart[self.partners]
 
 
 def r_squared(reconstructed: Tensor, target: Tensor, centre: Tensor) -> Tensor:

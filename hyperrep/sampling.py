@@ -36,7 +36,7 @@ def sample_population(config: Any) -> Zoo:
     arch = Architecture.from_dict(zoo.description["arch"])
     folder = hyperrep_folder(config)
     in_latent = sampler_class(config.sampler.name).space == "latent"
-    autoencoder = load_autoencoder(folder, config.autoencoder, zoo, config.seed) if in_latent else None
+    autoencoder = load_autoencoder(folder, config.autoencoder, zoo) if in_latent else None
     states = read_states(zoo, config.autoencoder, folder.parent, images)["train"]
     anchors = anchor_points(states, autoencoder)
     sampler = fit_sampler(config.sampler, anchors, config.trainer.accelerator)

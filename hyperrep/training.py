@@ -25,7 +25,16 @@ from torch.utils.data import DataLoader
 
 from hyperrep.augmentation import Augmentation
 from hyperrep.autoencoder import Autoencoder, AutoencoderConfig
-from hyperrep.losses import behavioural_loss, layer_of_parameter, layer_sigmas, nt_xent, r_squared, reconstruction_loss
+from hyperrep.losses import (
+    Mixture,
+    behavioural_loss,
+    layer_of_parameter,
+    layer_sigmas,
+    nt_xent,
+    outputs,
+    r_squared,
+    reconstruction_loss,
+)
 from hyperrep.states import SPLITS, States, open_zoo, read_states, zoo_images
 from zoo import Zoo
 from zoo.architecture import Architecture
@@ -47,14 +56,14 @@ def train_hyperrep(config: Any) -> None:
     Raises:
         UserError: if the zoo is missing or unfinished, has no such epochs, or the folder holds another autoencoder.
     """
-    pl.seed_everything(config.seed, verbose=False)
+    pl.seed_everything(config.autoencoder.seed, verbose=False)
     zoo = open_zoo(config)
     images = zoo_images(config, zoo)
     folder = hyperrep_folder(config)
     states = read_states(zoo, config.autoencoder, folder.parent, images)
     arch = Architecture.from_dict(zoo.description["arch"])
-    describe(config.autoencoder, zoo, config.seed, folder)
-    module = AutoencoderModule(config.autoencoder, arch, states, images, config.engine, config.seed, folder)
+    describe(config.autoencoder, zoo, folder)
+    module = AutoencoderModule(config.autoencoder, arch, states, images, config.engine, folder)
     missing = config.autoencoder.optimizer.epochs - module.resume()
     if missing > 0:
         loggers = make_loggers(config, f"{zoo.name}/{config.autoencoder.name}", "hyperrep", str(folder.resolve()))
@@ -74,10 +83,10 @@ def train_hyperrep(config: Any) -> None:
                 num_sanity_val_steps=0,
             )
             try:
-                trainer.fit(module, datamodule=StatesData(states["train"], config.autoencoder, config.seed, module))
+                trainer.fit(module, datamodule=StatesData(states["train"], config.autoencoder, module))
             except SystemExit as stop:  # Lightning's answer to Ctrl-C
                 raise KeyboardInterrupt from stop
-    autoencoder = load_autoencoder(folder, config.autoencoder, zoo, config.seed)
+    autoencoder = load_autoencoder(folder, config.autoencoder, zoo)
     results = reconstruction_results(autoencoder, arch, states, images, config.engine)
     write_file(folder / "results.csv", results.to_csv(index=False).encode())
     print_results(zoo, config.autoencoder, results)
@@ -88,13 +97,13 @@ def hyperrep_folder(config: Any) -> Path:
     return Path(config.paths.root) / "hyperreps" / config.zoo.name / config.autoencoder.name
 
 
-def describe(config: AutoencoderConfig, zoo: Zoo, seed: int, folder: Path) -> None:
+def describe(config: AutoencoderConfig, zoo: Zoo, folder: Path) -> None:
     """Write hyperrep.json, or compare with the one there.
 
     Raises:
         UserError: naming what differs.
     """
-    description = _description(config, zoo, seed)
+    description = _description(config, zoo)
     if (folder / "hyperrep.json").exists():
         there = json.loads((folder / "hyperrep.json").read_bytes())
         if config.optimizer.schedule != "cosine" and config.loss.behaviour_full == 0:
@@ -105,9 +114,9 @@ def describe(config: AutoencoderConfig, zoo: Zoo, seed: int, folder: Path) -> No
     write_file(folder / "hyperrep.json", json.dumps(description, indent=1).encode())
 
 
-def _description(config: AutoencoderConfig, zoo: Zoo, seed: int) -> dict[str, Any]:
+def _description(config: AutoencoderConfig, zoo: Zoo) -> dict[str, Any]:
     description = {
-        "autoencoder": asdict(config), "seed": seed, "zoo": zoo.name, "arch": zoo.description["arch"],
+        "autoencoder": asdict(config), "zoo": zoo.name, "arch": zoo.description["arch"],
         "fingerprint": zoo.description["dataset"]["fingerprint"], "models": zoo.n_models,
         "uses_images": config.loss.behaviour > 0,
     }  # fmt: skip
@@ -137,9 +146,9 @@ class StatesData(pl.LightningDataModule):
     The order is a function of seed and epoch, so that a resumed training sees the same.
     """
 
-    def __init__(self, states: States, config: AutoencoderConfig, seed: int, module: AutoencoderModule) -> None:
+    def __init__(self, states: States, config: AutoencoderConfig, module: AutoencoderModule) -> None:
         super().__init__()
-        self.states, self.size, self.seed, self.module = states, config.optimizer.batch_size, seed, module
+        self.states, self.size, self.seed, self.module = states, config.optimizer.batch_size, config.seed, module
 
     def train_dataloader(self) -> DataLoader:
         """Row numbers, int64 [batch]; a last batch too small for batch norm and contrast is left out."""
@@ -158,7 +167,6 @@ class AutoencoderModule(pl.LightningModule):
         states: by split. "train" is learnt, "val" chooses the best checkpoint, "test" is not touched.
         images: of the zoo; for the behavioural loss (training images without labels) and to watch accuracy.
         engine: how reconstructed networks are evaluated.
-        seed: of everything random.
         folder: where last.safetensors and best.safetensors are kept.
     """
 
@@ -169,14 +177,13 @@ class AutoencoderModule(pl.LightningModule):
         states: dict[str, States],
         images: ImageData,
         engine: EngineConfig,
-        seed: int,
         folder: Path,
     ) -> None:
         super().__init__()
         train = states["train"].weights
         self.config, self.arch, self.states, self.images = config, arch, states, images
-        self.engine, self.seed, self.folder = engine, seed, folder
-        torch.manual_seed(seed)
+        self.engine, self.seed, self.folder = engine, config.seed, folder
+        torch.manual_seed(config.seed)
         self.autoencoder = Autoencoder(config, arch, train.mean(0) if config.centre else None)
         self.sigmas = layer_sigmas(train, arch) if config.loss.normalise else None
         self.augmentation = Augmentation(config.augmentation, arch)
@@ -256,11 +263,18 @@ class AutoencoderModule(pl.LightningModule):
             chosen = torch.randint(
                 len(self.pixels), (config.behaviour_images,), generator=self.random, device=self.device
             )
-            images = self.images.normalise(self.pixels[chosen])
+            images, names = self.images.normalise(self.pixels[chosen]), activations * len(views)
+            mixture = Mixture(len(targets), self.random)
+            between = self.autoencoder.decode(mixture(embeddings)) if config.between > 0 else None
             with torch.autocast(self.device.type, enabled=False):
-                names = activations * len(views)
-                terms["behaviour"] = behavioural_loss(self.arch, targets.float(), decoded.float(), images, names)
-            total = total + behaviour_weight * terms["behaviour"]
+                with torch.no_grad():
+                    wanted = outputs(self.arch, targets.float(), images, names)
+                terms["behaviour"] = behavioural_loss(outputs(self.arch, decoded.float(), images, names), wanted)
+                total = total + behaviour_weight * terms["behaviour"]
+                if between is not None:
+                    got = outputs(self.arch, between.float(), images, names)
+                    terms["between"] = behavioural_loss(got, mixture(wanted))
+                    total = total + behaviour_weight * config.between * terms["between"]
         return {"loss": total, **terms}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -332,9 +346,8 @@ class AutoencoderModule(pl.LightningModule):
             if self.config.loss.behaviour > 0:
                 seen = self.images.normalise(few.pixels[:256])
                 activations = states.table["activation"].tolist()
-                loss = loss + self.config.loss.behaviour * behavioural_loss(
-                    self.arch, weights, decoded, seen, activations
-                )
+                wanted, got = (outputs(self.arch, w, seen, activations) for w in (weights, decoded))
+                loss = loss + self.config.loss.behaviour * behavioural_loss(got, wanted)
             measured[f"{split}/loss"] = float(loss)
             with Networks(self.arch, decoded, states.table, self.images, self.engine, self.device) as networks:
                 measured[f"{split}/accuracy"] = float(networks.scores(few).accuracy.mean())
@@ -370,7 +383,7 @@ class AutoencoderModule(pl.LightningModule):
         return self.done
 
 
-def load_autoencoder(folder: Path, config: AutoencoderConfig, zoo: Zoo, seed: int) -> Autoencoder:
+def load_autoencoder(folder: Path, config: AutoencoderConfig, zoo: Zoo) -> Autoencoder:
     """The best autoencoder of a folder, in evaluation mode.
 
     Raises:
@@ -380,7 +393,7 @@ def load_autoencoder(folder: Path, config: AutoencoderConfig, zoo: Zoo, seed: in
     if not file.exists():
         raise UserError(f"no trained autoencoder in {folder}: make it with task=hyperrep and the same overrides")
     there = json.loads((folder / "hyperrep.json").read_bytes())
-    asked = _description(config, zoo, seed)
+    asked = _description(config, zoo)
     there["autoencoder"]["optimizer"] = asked["autoencoder"]["optimizer"]
     _refuse_differences(folder, there, asked)
     autoencoder = Autoencoder(config, Architecture.from_dict(zoo.description["arch"]))

@@ -19,7 +19,12 @@ def test_disagreement_is_that_of_each_pair():
 
 @pytest.mark.parametrize(
     ("numbers", "word"),
-    [((0.03, 0.05, 0.2, 0.2), "copies"), ((0.1, 0.05, 0.05, 0.2), "collapsed"), ((0.1, 0.05, 0.19, 0.2), "new")],
+    [
+        ((0.03, 0.05, 0.2, 0.2), "copies"),
+        ((0.1, 0.05, 0.05, 0.2), "collapsed"),
+        ((0.1, 0.05, 0.19, 0.2), "narrow"),
+        ((0.1, 0.05, 0.2, 0.2), "new"),
+    ],
 )
 def test_verdicts(numbers, word):
     assert verdict(*numbers) == word

@@ -13,10 +13,10 @@ from zoo.errors import UserError
 
 def small(**changes) -> AutoencoderConfig:
     config = AutoencoderConfig(
-        name="test", states=[1, 2], align="none", centre=True, d_model=208, blocks=1, heads=4, feedforward=32, latent=16,
+        name="test", seed=0, states=[1, 2], align="none", centre=True, d_model=208, blocks=1, heads=4, feedforward=32, latent=16,
         dropout=0.0, projection_layers=1, projection_width=20, projection_outputs=10,
         augmentation=AugmentationConfig(permute=False, erase=0.0),
-        loss=LossConfig(True, 0.1, 0.1, 0.0, 16, 0.0, 0.0),
+        loss=LossConfig(True, 0.1, 0.1, 0.0, 16, 0.0, 0.0, 0.0),
         optimizer=OptimizerConfig("adamw", 1e-3, 0.0, "cosine", 4, 2, 1, None, False, False),
     )  # fmt: skip
     return dataclasses.replace(config, **changes)
@@ -70,7 +70,7 @@ def test_it_can_learn_two_networks_by_heart():
         ({"d_model": 200}, "longest token has 201"),
         ({"heads": 3}, "does not divide"),
         ({"states": []}, "at least one epoch"),
-        ({"loss": LossConfig(True, 0.0, 0.1, 1.0, 16, 0.5, 0.3)}, "cannot be before"),
+        ({"loss": LossConfig(True, 0.0, 0.1, 1.0, 16, 0.0, 0.5, 0.3)}, "cannot be before"),
     ],
 )
 def test_refuses_in_a_sentence(changes, words):

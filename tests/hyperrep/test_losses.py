@@ -6,10 +6,12 @@ import torch
 import torch.nn.functional as F
 
 from hyperrep.losses import (
+    Mixture,
     behavioural_loss,
     layer_of_parameter,
     layer_sigmas,
     nt_xent,
+    outputs,
     r_squared,
     reconstruction_loss,
 )
@@ -63,7 +65,8 @@ def test_behaviour_is_the_divergence_of_the_outputs(activations):
     original = torch.stack([arch.weights(module) for module in modules])
     other = (original + 0.05 * torch.randn_like(original)).requires_grad_()
     images = torch.randn(6, *arch.image)
-    loss = behavioural_loss(arch, original, other, images, activations)
+    wanted = outputs(arch, original, images, activations)
+    loss = behavioural_loss(outputs(arch, other, images, activations), wanted)
     expected = 0.0
     with torch.no_grad():
         for module, weights in zip(modules, other):
@@ -73,7 +76,20 @@ def test_behaviour_is_the_divergence_of_the_outputs(activations):
     assert loss.item() == pytest.approx(expected / 18, rel=1e-4)
     loss.backward()
     assert (other.grad.abs().sum(1) > 0).all()
-    assert behavioural_loss(arch, original, original, images, activations).item() == pytest.approx(0, abs=1e-6)
+    assert behavioural_loss(wanted, wanted).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_mixtures_are_those_of_the_members_and_as_spread_as_they_are():
+    values = torch.randn(400, 2, 3, dtype=torch.float64) + 5
+    mixture = Mixture(400, torch.Generator().manual_seed(0))
+    mixed = mixture(values)
+    angles = torch.atan2(mixture.others, mixture.own).double()
+    assert 0 <= angles.min() < 0.1 < 1.4 < angles.max() <= np.pi / 2
+    mean, i = values.mean(0), 17
+    own, other = values[i] - mean, values[mixture.partners[i]] - mean
+    torch.testing.assert_close(mixed[i], mean + angles[i].cos() * own + angles[i].sin() * other, rtol=1e-6, atol=1e-6)
+    assert mixture.partners.sort().values.tolist() == list(range(400))
+    assert mixed.std(0).mean().item() == pytest.approx(values.std(0).mean().item(), rel=0.05)
 
 
 def test_r_squared_is_relative_to_the_centre():

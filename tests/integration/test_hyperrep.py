@@ -81,14 +81,14 @@ def test_a_stopped_training_whose_schedules_span_all_epochs_ends_the_same(root, 
         return losses(module, states, activations, behaviour_weight)
 
     monkeypatch.setattr(AutoencoderModule, "losses", watched)
-    stop_at = 11  # in the third epoch of four steps
+    stop_at = 8  # in the third epoch of three steps
     with pytest.raises(KeyboardInterrupt):
         train_hyperrep(configure(zoo_alone, *words, "autoencoder.name=stopped"))
     stop_at = 0
     train_hyperrep(configure(zoo_alone, *words, "autoencoder.name=stopped"))
     weights.clear()
     train_hyperrep(configure(zoo_alone, *words, "autoencoder.name=through"))
-    np.testing.assert_allclose(weights, np.clip((np.arange(16) / 16 - 0.25) / 0.65, 0, 1), atol=1e-12)
+    np.testing.assert_allclose(weights, np.clip((np.arange(12) / 12 - 0.25) / 0.65, 0, 1), atol=1e-12)
     folder = zoo_alone / "hyperreps" / "digits_seed"
     for file in ("last.safetensors", "best.safetensors", "results.csv"):
         assert hashes(folder / "stopped")[file] == hashes(folder / "through")[file]
