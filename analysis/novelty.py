@@ -43,6 +43,8 @@ class Audit:
         ensemble: accuracy of the mean of the softmax outputs of all networks.
         centroid: accuracy of the network that lies in the middle of the anchors.
         kind: what the sampler declares: independent or anchored.
+        best_of: how many were drawn for one that was kept, by its accuracy on validation images.
+        uses_images: whether the autoencoder was trained on what networks do on (unlabelled) images.
         verdict: "copies", "collapsed", "narrow" or "new", see `verdict`.
     """
 
@@ -57,6 +59,8 @@ class Audit:
     ensemble: float
     centroid: float
     kind: str
+    best_of: int
+    uses_images: bool
     verdict: str
 
 
@@ -120,7 +124,7 @@ def audit(population: Zoo, zoo: Zoo, images: ImageData, config: Any) -> Audit:
     return Audit(
         len(predicted), float(accuracy.mean()), float(accuracy.std()), float(nearest), float(same), float(within),
         float(zoo_within), spec["anchor_distance"], float(ensemble), spec["centroid_accuracy"], spec["draws"],
-        verdict(nearest, same, within, zoo_within),
+        spec["sampler"]["best_of"], spec.get("uses_images", False), verdict(nearest, same, within, zoo_within),
     )  # fmt: skip
 
 
@@ -160,6 +164,8 @@ WORDS = {
     "ensemble": "ensemble of all, test accuracy",
     "centroid": "centroid of the anchors, test accuracy",
     "kind": "draws are",
+    "best_of": "drawn for one kept, the best on validation images",
+    "uses_images": "the autoencoder's training used images",
     "verdict": "so these are",
 }
 VERDICTS = {
@@ -177,8 +183,16 @@ def print_audit(name: str, found: Audit) -> None:
         value = getattr(found, item.name)
         if item.name == "accuracy_std" or (isinstance(value, float) and np.isnan(value)):
             continue
-        text = f"{100 * value:.1f} %" if isinstance(value, float) else VERDICTS.get(value, str(value))
-        table.add_row(
-            WORDS[item.name], f"{text[:-2]} ± {100 * found.accuracy_std:.1f} %" if item.name == "accuracy" else text
-        )
+        text = _in_words(value)
+        if item.name == "accuracy":
+            text = f"{text[:-2]} ± {100 * found.accuracy_std:.1f} %"
+        table.add_row(WORDS[item.name], text)
     console.print(table, highlight=False)
+
+
+def _in_words(value: float | int | bool | str) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{100 * value:.1f} %"
+    return VERDICTS.get(str(value), str(value))

@@ -37,7 +37,11 @@ def hyperrep_problems(config: Any) -> list[str]:
 def sample_problems(config: Any) -> list[str]:
     """What forbids task=sample, a sentence each."""
     problems = sampler_problems(config.sampler)
-    if sampler_class(config.sampler.name).space == "latent":
+    try:
+        in_latent = sampler_class(config.sampler.name).space == "latent"
+    except UserError:
+        in_latent = False  # which is among the problems
+    if in_latent:
         problems = hyperrep_problems(config) + problems
     problems += folder_problems("population.name", config.population.name)
     return problems

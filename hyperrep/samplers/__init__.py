@@ -6,9 +6,11 @@ import dataclasses
 import typing
 from dataclasses import dataclass, field
 from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 from hyperrep.samplers.sampler import Anchors, Sampler, top
+from zoo.config import nearest
 from zoo.errors import UserError
 
 __all__ = ["SAMPLERS", "Anchors", "Sampler", "SamplerConfig", "fit_sampler", "sampler_class", "sampler_problems", "top"]
@@ -35,7 +37,7 @@ SAMPLERS = {
 class SamplerConfig:
     """`sampler=`: how new networks are drawn. A preset has the options of its sampler and no others."""
 
-    name: str = field(metadata={"choices": tuple(SAMPLERS)})
+    name: str  # one of SAMPLERS, or the dotted path of a class of yours
     label: str  # how folders and tables call it
     top: float | None = field(metadata={"above": 0.0, "max": 1.0})  # only this share of the anchors; null: all
     top_by: str = field(metadata={"choices": ("validation", "test")})  # test, as released, looks at the test images
@@ -54,31 +56,72 @@ class SamplerConfig:
     steps: int | None = field(default=None, metadata={"min": 1})  # of training
     fit_seed: int | None = field(default=None, metadata={"min": 0})  # of what is random in fitting
     condition: dict[str, Any] | None = None  # property -> value of the draws; null: as the anchors have it
+    options: dict[str, Any] | None = None  # the options of a class of yours, by name
 
 
-COMMON = ("name", "label", "top", "top_by", "best_of")
+COMMON = ("name", "label", "top", "top_by", "best_of", "options")
 
 
 def sampler_class(name: str) -> type[Sampler]:
-    """The class of a sampler of `SAMPLERS`."""
-    return getattr(import_module(f"{__name__}.{name}"), SAMPLERS[name])
+    """The class that `sampler.name` names.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if name in SAMPLERS:
+        return getattr(import_module(f"{__name__}.{name}"), SAMPLERS[name])
+    if "." not in name:
+        raise UserError(f"sampler.name: got {name!r}{nearest(name, SAMPLERS)}, or the dotted path of a class of yours")
+    try:
+        kind = resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"sampler.name: {name} cannot be imported ({error})") from error
+    if not (isinstance(kind, type) and issubclass(kind, Sampler) and dataclasses.is_dataclass(kind)):
+        raise UserError(f"sampler.name: {name} is no dataclass derived from hyperrep.samplers.Sampler")
+    return kind
+
+
+def given_options(config: SamplerConfig) -> dict[str, Any]:
+    """The options that a config has values for."""
+    options = [option.name for option in dataclasses.fields(config) if option.name not in COMMON]
+    given = {name: getattr(config, name) for name in options if getattr(config, name) is not None}
+    return given | (config.options or {})
 
 
 def sampler_problems(config: SamplerConfig) -> list[str]:
-    """Options that the sampler lacks or does not have, a sentence each."""
-    kind = sampler_class(config.name)
-    hints = typing.get_type_hints(kind)
-    options = {option.name for option in dataclasses.fields(kind)}
+    """A sampler that does not exist, options that it lacks or does not have; a sentence each."""
+    try:
+        kind = sampler_class(config.name)
+    except UserError as error:
+        return [str(error)]
+    given, hints = given_options(config), typing.get_type_hints(kind)
+    options = {option.name: option for option in dataclasses.fields(kind)}
     problems = []
-    for option in dataclasses.fields(config):
-        value = getattr(config, option.name)
-        if option.name in options:
-            if value is None and type(None) not in typing.get_args(hints[option.name]):
-                problems.append(f"sampler.{option.name}: is missing, and sampler={config.name} needs it")
-        elif option.name not in COMMON and value is not None:
-            has = ", ".join(sorted(options)) or "none"
-            problems.append(f"sampler.{option.name}: sampler={config.name} has no such option; it has: {has}")
+    for name, option in options.items():
+        if name not in given and not _has_default(option) and type(None) not in typing.get_args(hints[name]):
+            problems.append(f"sampler.{name}: is missing, and sampler={config.name} needs it")
+    has = ", ".join(sorted(options)) or "none"
+    for name in given:
+        if name not in options:
+            problems.append(f"sampler.{name}: sampler={config.name} has no such option; it has: {has}")
     return problems
+
+
+def _has_default(option: dataclasses.Field[Any]) -> bool:
+    return option.default is not dataclasses.MISSING or option.default_factory is not dataclasses.MISSING
+
+
+def build_sampler(config: SamplerConfig) -> Sampler:
+    """The sampler of a config, not fitted yet.
+
+    Raises:
+        UserError: if options are wrong; all at once.
+    """
+    if problems := sampler_problems(config):
+        raise UserError("\n".join(problems))
+    kind, given = sampler_class(config.name), given_options(config)
+    absent = [o.name for o in dataclasses.fields(kind) if o.name not in given and not _has_default(o)]
+    return kind(**given, **dict.fromkeys(absent))
 
 
 def fit_sampler(config: SamplerConfig, anchors: Anchors, accelerator: str = "cpu") -> Sampler:
@@ -94,10 +137,7 @@ def fit_sampler(config: SamplerConfig, anchors: Anchors, accelerator: str = "cpu
     Raises:
         UserError: if options are wrong (all at once), or the anchors cannot be selected or are too few.
     """
-    if problems := sampler_problems(config):
-        raise UserError("\n".join(problems))
-    kind = sampler_class(config.name)
-    sampler = kind(**{option.name: getattr(config, option.name) for option in dataclasses.fields(kind)})
+    sampler = build_sampler(config)
     if config.top is not None:
         anchors = top(anchors, config.top, "test_accuracy" if config.top_by == "test" else "val_accuracy")
     sampler.fit(anchors, accelerator)

@@ -1,8 +1,10 @@
 """Every sampler goes through one tester; then each against statistics that are computed by others, or slowly."""
 
 import random
+import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,16 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import KernelDensity
 
-from hyperrep.samplers import SAMPLERS, Anchors, SamplerConfig, fit_sampler, sampler_class, sampler_problems, top
+from hyperrep.samplers import (
+    SAMPLERS,
+    Anchors,
+    Sampler,
+    SamplerConfig,
+    fit_sampler,
+    sampler_class,
+    sampler_problems,
+    top,
+)
 from zoo.config import _typed
 from zoo.errors import UserError
 
@@ -517,7 +528,8 @@ def test_too_few_anchors(name, least):
 def test_presets(name):
     config = preset(name)
     assert sampler_problems(config) == []
-    assert config.name == name.removesuffix("30")
+    assert config.name == name.removesuffix("30").removesuffix("_wide")
+    assert config.best_of == (4 if "wide" in name else 1)
     assert (config.top == 0.3) == name.endswith("30")
     kind = sampler_class(config.name).kind
     first = (PRESETS / f"{name}.yaml").read_text().splitlines()[0]
@@ -534,3 +546,45 @@ def test_options_that_are_missing_or_of_another_sampler():
     with pytest.raises(UserError, match=r"bandwidth: is missing.*\n.*steps"):
         fit_sampler(config, make_anchors(correlated()))
     assert sampler_problems(preset("soup", members=None)) == []
+
+
+@dataclass
+class Doubled(Sampler):
+    """A sampler of a user: random anchors times a factor."""
+
+    factor: float
+    offset: float = 0.0
+    kind = "anchored"
+    space = "latent"
+
+    def fit(self, anchors, accelerator="cpu"):
+        self.anchors = anchors.embeddings
+
+    def sample(self, n, seed):
+        return self.factor * self.anchors[np.random.default_rng(seed).integers(len(self.anchors), size=n)] + self.offset
+
+
+MINE = f"{__name__}.Doubled"
+
+
+def test_a_class_of_the_user_is_a_sampler():
+    config = SamplerConfig(MINE, "mine", None, "validation", 1, options={"factor": 2.0})
+    assert sampler_problems(config) == []
+    z = correlated()
+    draws = fit_sampler(config, make_anchors(z)).sample(5, seed=0)
+    assert cdist(draws, 2 * z).min(axis=1).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("kda", None, "got 'kda'; did you mean kde?"),
+        ("nowhere.Sampler", None, "nowhere.Sampler cannot be imported"),
+        ("numpy.ndarray", None, "no dataclass derived from"),
+        (MINE, {}, "sampler.factor: is missing"),
+        (MINE, {"factor": 1.0, "factr": 2}, "sampler.factr: .* has no such option; it has: factor, offset"),
+    ],
+)
+def test_mistakes_with_own_samplers_are_told(name, options, words):
+    (problem,) = sampler_problems(SamplerConfig(name, "mine", None, "validation", 1, options=options))
+    assert re.search(words, problem)

@@ -107,6 +107,7 @@ def test_a_population_is_a_zoo(root, sampler):
     assert found.models == 12
     assert found.accuracy == pytest.approx(population.metrics["test_acc"].mean())
     assert 0 <= found.within <= 1
+    assert (found.best_of, found.uses_images) == (1, False)
     if sampler == "nearest30":
         assert found.nearest == 0
         assert found.distance == pytest.approx(0, abs=1e-3)  # aligned with aligned
