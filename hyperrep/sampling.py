@@ -21,7 +21,7 @@ from zoo.architecture import Architecture
 from zoo.images import ImageData
 from zoo.networks import Networks, untrained
 from zoo.spec import deal_splits
-from zoo.training import command, console, print_summary
+from zoo.training import command, console, epoch_metrics, print_summary
 
 
 def sample_population(config: Any) -> Zoo:
@@ -174,10 +174,7 @@ def store_population(
                 continue
             part, these = values[block.first : block.last + 1], rows.iloc[block.first : block.last + 1]
             with Networks(arch, part, these, images, config.engine) as networks:
-                scores = {split: networks.scores(getattr(images, split)) for split in ("train", "val", "test")}
-            metrics = {f"{split}_loss": s.loss for split, s in scores.items()}
-            metrics |= {f"{split}_acc": s.accuracy for split, s in scores.items()}
-            metrics |= {f"test_acc_class_{c}": scores["test"].class_accuracy[:, c] for c in range(images.classes)}
+                metrics = epoch_metrics(*(networks.scores(getattr(images, s)) for s in ("train", "val", "test")))
             fresh = untrained(part)
             optimizer = {"first_moment": fresh.first_moment, "second_moment": fresh.second_moment, "step": fresh.step}
             block.commit(0, {"weights": part}, metrics, optimizer)

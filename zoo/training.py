@@ -188,18 +188,10 @@ class PopulationModule(pl.LightningModule):
         """
         data, population = self.engine.data, self.engine.population()
         val, test = self.engine.evaluate(data.val), self.engine.evaluate(data.test)
-        metrics = {
-            "train_loss": running.loss,
-            "train_acc": running.accuracy,
-            "val_loss": val.loss,
-            "val_acc": val.accuracy,
-            "test_loss": test.loss,
-            "test_acc": test.accuracy,
-        }
+        metrics = epoch_metrics(running, val, test)
         if self.train_eval:
             train = running if self.epoch == 0 else self.engine.evaluate(data.train)
             metrics |= {"train_eval_loss": train.loss, "train_eval_acc": train.accuracy}
-        metrics |= {f"test_acc_class_{c}": test.class_accuracy[:, c] for c in range(data.classes)}
         state = {"weights": population.weights}
         if population.buffers.shape[1]:
             state["buffers"] = population.buffers
@@ -212,6 +204,14 @@ class PopulationModule(pl.LightningModule):
         for logger in self.curves:
             logger.log_metrics(row, step=self.progress.states)
         self.progress.committed(self.block, float(np.mean(val.accuracy if len(data.val) else test.accuracy)))
+
+
+def epoch_metrics(train: Scores, val: Scores, test: Scores) -> dict[str, np.ndarray]:
+    """The metrics that every epoch of every zoo has: losses, accuracies, and test accuracy by class; [models] each."""
+    metrics: dict[str, np.ndarray] = {}
+    for split, scores in (("train", train), ("val", val), ("test", test)):
+        metrics |= {f"{split}_loss": scores.loss, f"{split}_acc": scores.accuracy}
+    return metrics | {f"test_acc_class_{c}": column for c, column in enumerate(test.class_accuracy.T)}
 
 
 def _stored_population(block: Block, epoch: int) -> Population:

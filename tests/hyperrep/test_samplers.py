@@ -529,7 +529,7 @@ def test_presets(name):
     config = preset(name)
     assert sampler_problems(config) == []
     assert config.name == name.removesuffix("30").removesuffix("_wide")
-    assert config.best_of == (4 if "wide" in name else 1)
+    assert config.best_of == (16 if "wide" in name else 1)
     assert (config.top == 0.3) == name.endswith("30")
     kind = sampler_class(config.name).kind
     first = (PRESETS / f"{name}.yaml").read_text().splitlines()[0]
