@@ -179,8 +179,10 @@ def store_population(
             optimizer = {"first_moment": fresh.first_moment, "second_moment": fresh.second_moment, "step": fresh.step}
             block.commit(0, {"weights": part}, metrics, optimizer)
     population.finalise()
+    drawn = len(rows) * config.sampler.best_of
+    kept = f", the best on validation images of {drawn}" if drawn > len(rows) else ""
     console.print(
-        f"{len(rows)} networks drawn by {config.sampler.label}: {sampler.kind}, in the {sampler.space} space",
+        f"{len(rows)} networks{kept}, drawn by {config.sampler.label}: {sampler.kind}, in the {sampler.space} space",
         highlight=False,
     )
     return Zoo.open(population.path)
