@@ -31,6 +31,13 @@ def problems(*overrides: str, multirun: bool = False) -> str:
     return "\n".join(command_line_problems(list(overrides), ROOT / "conf", multirun, config_type()))
 
 
+def test_a_task_checks_only_what_it_uses():
+    assert problems("task=zoo", "zoo=cifar10_resnet18_seed") == ""  # which has no tokens
+    assert problems("task=sample", "zoo=cifar10_resnet18_seed", "sampler=soup") == ""  # in weights: needs none
+    found = problems("task=sample", "autoencoder.heads=3", "+sampler.steps=3", "population.name=a/b")
+    assert len(found.splitlines()) == 3
+
+
 def test_all_mistakes_are_told_at_once_before_anything_starts(tmp_path):
     result = call(
         "zoo=mnist_sed", "zoo.modles=3", "zoo.epochs=-1", "zoo.grid.dropout=[1.0]", "zoo.grid.optimizer=[adamm]",
@@ -64,6 +71,12 @@ def test_all_mistakes_are_told_at_once_before_anything_starts(tmp_path):
         (["zoo.schedule=onecycle"], "zoo.grid.optimizer must be [sgd]"),
         (["zoo.models=65"], "the spec has 64 models"),
         (["zoo.name=../elsewhere"], "zoo.name: got '../elsewhere'"),
+        (["task=hyperrep", "autoencoder.name=../elsewhere"], "autoencoder.name: got '../elsewhere'"),
+        (["task=sample", "population.name=a/b"], "population.name: got 'a/b'"),
+        (["task=hyperrep", "autoencoder.d_model=100"], "longest token has 201 values"),
+        (["task=hyperrep", "zoo=cifar10_resnet18_seed"], "a module class, whose neurons"),
+        (["task=sample", "sampler=kde", "+sampler.steps=3"], "sampler.steps: sampler=kde has no such option"),
+        (["task=sample", "sampler.name=kda"], "sampler.name: got 'kda'; did you mean kde?"),
         (["zoo.grid.lr=[]"], "at least one value"),
         (["zoo.grid.lr=[1e-3,1e-3]"], "none twice"),
         (["zoo.grid.lr=0.1"], "zoo.grid.lr: got 0.1, which is not a list"),
