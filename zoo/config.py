@@ -170,7 +170,9 @@ def _typed_fields(value: Any, kind: Any, key: str, problems: list[str]) -> Any:
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     prefix = f"{key}." if key else ""
-    problems += [f"{prefix}{name}: unknown key{nearest(str(name), fields)}" for name in value if name not in fields]
+    problems += [
+        f"{prefix}{name}: unknown key{did_you_mean(str(name), fields)}" for name in value if name not in fields
+    ]
     members = {}
     for name, field in fields.items():
         if name in value:
@@ -185,7 +187,7 @@ def _check_limits(value: Any, limits: typing.Mapping[str, Any], key: str, proble
         problems.append(f"{key}: got {value}, but it must be finite")
         return
     if "choices" in limits and value not in limits["choices"]:
-        problems.append(f"{key}: got {value!r}{nearest(str(value), limits['choices'])}")
+        problems.append(f"{key}: got {value!r}{did_you_mean(str(value), limits['choices'])}")
     tests = {
         "min": (lambda v, limit: v >= limit, "at least"),
         "max": (lambda v, limit: v <= limit, "at most"),
@@ -199,7 +201,7 @@ def _check_limits(value: Any, limits: typing.Mapping[str, Any], key: str, proble
             return
 
 
-def nearest(got: str, allowed: typing.Iterable[str]) -> str:
+def did_you_mean(got: str, allowed: typing.Iterable[str]) -> str:
     """What is allowed, and the nearest valid name for a typo, as the end of a sentence."""
     names = [str(name) for name in allowed]
     near = difflib.get_close_matches(got, names, 1)
@@ -314,7 +316,7 @@ def command_line_problems(
                 continue
             options = loader.get_group_options(key)
             wrong = [option for option in _choices(override) if option not in options and option != "null"]
-            problems += [f"{key}: got {option!r}{nearest(option, options)}" for option in wrong]
+            problems += [f"{key}: got {option!r}{did_you_mean(option, options)}" for option in wrong]
             if not wrong:
                 good.append(override)
         try:
@@ -382,6 +384,6 @@ def _unknown_key(config: DictConfig, key: str, groups: set[str]) -> str | None:
             if not walked:
                 known = [*known, *(group for group in groups if not group.startswith("hydra"))]
             known = [f"{walked}{name}" for name in known if name != "hydra"]
-            return f"{key}: unknown key{nearest(f'{walked}{part}', sorted(set(known)))}"
+            return f"{key}: unknown key{did_you_mean(f'{walked}{part}', sorted(set(known)))}"
         node, walked = node[part], f"{walked}{part}."
     return None

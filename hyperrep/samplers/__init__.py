@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from hyperrep.samplers.sampler import Anchors, Sampler, top
-from zoo.config import nearest
+from zoo.config import did_you_mean
 from zoo.errors import UserError
 
 __all__ = ["SAMPLERS", "Anchors", "Sampler", "SamplerConfig", "fit_sampler", "sampler_class", "sampler_problems", "top"]
@@ -71,7 +71,9 @@ def sampler_class(name: str) -> type[Sampler]:
     if name in SAMPLERS:
         return getattr(import_module(f"{__name__}.{name}"), SAMPLERS[name])
     if "." not in name:
-        raise UserError(f"sampler.name: got {name!r}{nearest(name, SAMPLERS)}, or the dotted path of a class of yours")
+        raise UserError(
+            f"sampler.name: got {name!r}{did_you_mean(name, SAMPLERS)}, or the dotted path of a class of yours"
+        )
     try:
         kind = resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:

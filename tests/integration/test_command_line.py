@@ -232,7 +232,8 @@ def test_interrupt_stops_cleanly_and_goes_on(tmp_path):
     """Ctrl-C: a sentence instead of a traceback, an exit code, and a store that goes on."""
     words = [*SMALL, "zoo.epochs=200"]
     process = subprocess.Popen([*PROGRAM, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not list((tmp_path / "outputs").rglob("epoch-0003.safetensors")):
+    # A state's weights are written before it counts: those of epoch 4 on the disk, epoch 3 is safe.
+    while process.poll() is None and not list((tmp_path / "outputs").rglob("epoch-0004.safetensors")):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
