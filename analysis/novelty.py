@@ -20,7 +20,7 @@ from analysis.agreement import disagreement, pairwise_disagreement
 from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.images import ImageData, Images
-from zoo.networks import Networks
+from zoo.networks import Networks, predictions
 from zoo.training import console, read_images
 
 PEERS = 100  # models of the zoo that its own disagreement is measured on
@@ -44,6 +44,7 @@ class Audit:
         centroid: accuracy of the network that lies in the middle of the anchors.
         kind: what the sampler declares: independent or anchored.
         best_of: how many were drawn for one that was kept, by its accuracy on validation images.
+        variety: what disagreement with the others counted in that choice, beside accuracy.
         uses_images: whether the autoencoder was trained on what networks do on (unlabelled) images.
         verdict: "copies", "collapsed", "narrow" or "new", see `verdict`.
     """
@@ -60,6 +61,7 @@ class Audit:
     centroid: float
     kind: str
     best_of: int
+    variety: float
     uses_images: bool
     verdict: str
 
@@ -104,7 +106,9 @@ def audit(population: Zoo, zoo: Zoo, images: ImageData, config: Any) -> Audit:
     """
     classes, epochs = images.classes, sorted(population.description["spec"]["states"])
     drawn = population.weights(epochs=[0])[:, 0]
-    outputs = _outputs(population, population.models, drawn, images.test, images, config)
+    arch = Architecture.from_dict(zoo.description["arch"])
+    with Networks(arch, drawn, population.models, images, config.engine) as networks:
+        outputs = networks.outputs(images.test).numpy()
     labels = images.test.labels.numpy()
     accuracy = (outputs.argmax(2) == labels).mean(axis=1)
     ensemble = (torch.softmax(torch.from_numpy(outputs), 2).mean(0).argmax(1).numpy() == labels).mean()
@@ -121,10 +125,11 @@ def audit(population: Zoo, zoo: Zoo, images: ImageData, config: Any) -> Audit:
     nearest = disagreement(predicted, np.concatenate(theirs), classes).min(axis=1).mean()
     within = pairwise_disagreement(predicted, classes).mean() if len(predicted) > 1 else np.nan
     spec = population.description["spec"]
+    sampler = spec["sampler"]
     return Audit(
         len(predicted), float(accuracy.mean()), float(accuracy.std()), float(nearest), float(same), float(within),
         float(zoo_within), spec["anchor_distance"], float(ensemble), spec["centroid_accuracy"], spec["draws"],
-        spec["sampler"]["best_of"], spec.get("uses_images", False), verdict(nearest, same, within, zoo_within),
+        sampler["best_of"], sampler["variety"], spec.get("uses_images", False), verdict(nearest, same, within, zoo_within),
     )  # fmt: skip
 
 
@@ -140,17 +145,7 @@ def _at_accuracy(zoo: Zoo, models: pd.DataFrame, accuracy: float) -> np.ndarray:
 def _predictions(zoo: Zoo, rows: pd.DataFrame, weights: np.ndarray, images: ImageData, config: Any) -> np.ndarray:
     """Predicted classes on the first test images: int16 [n, images]."""
     few = Images(images.test.pixels[:COMPARED_IMAGES], images.test.labels[:COMPARED_IMAGES])
-    parts = [slice(first, first + 200) for first in range(0, len(weights), 200)]
-    predicted = [_outputs(zoo, rows.iloc[p], weights[p], few, images, config).argmax(2) for p in parts]
-    return np.concatenate(predicted).astype(np.int16)
-
-
-def _outputs(
-    zoo: Zoo, rows: pd.DataFrame, weights: np.ndarray, images: Images, data: ImageData, config: Any
-) -> np.ndarray:
-    """Logits on images: float32 [n, images, classes]."""
-    with Networks(Architecture.from_dict(zoo.description["arch"]), weights, rows, data, config.engine) as networks:
-        return networks.outputs(images).numpy()
+    return predictions(Architecture.from_dict(zoo.description["arch"]), weights, rows, few, images, config.engine)
 
 
 WORDS = {
@@ -164,7 +159,8 @@ WORDS = {
     "ensemble": "ensemble of all, test accuracy",
     "centroid": "centroid of the anchors, test accuracy",
     "kind": "draws are",
-    "best_of": "drawn for one kept, the best on validation images",
+    "best_of": "drawn for one kept, by accuracy on validation images",
+    "variety": "what disagreement counted in that choice, too",
     "uses_images": "the autoencoder's training used images",
     "verdict": "so these are",
 }
@@ -184,6 +180,8 @@ def print_audit(name: str, found: Audit) -> None:
         if item.name == "accuracy_std" or (isinstance(value, float) and np.isnan(value)):
             continue
         text = _in_words(value)
+        if item.name == "variety":
+            text = f"{value:g} times accuracy" if value else "nothing"
         if item.name == "accuracy":
             text = f"{text[:-2]} ± {100 * found.accuracy_std:.1f} %"
         table.add_row(WORDS[item.name], text)

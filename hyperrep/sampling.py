@@ -19,7 +19,7 @@ from hyperrep.training import hyperrep_folder, in_batches, load_autoencoder
 from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.images import ImageData
-from zoo.networks import Networks, untrained
+from zoo.networks import Networks, predictions, untrained
 from zoo.spec import deal_splits
 from zoo.training import command, console, epoch_metrics, print_summary
 
@@ -45,7 +45,10 @@ def sample_population(config: Any) -> Zoo:
     )
     rows = population_table(activations, states.table, config.population.seed)
     if config.sampler.best_of > 1:
-        weights, rows = best_by_validation(arch, weights, rows, images, config)
+        predicted = predictions(arch, weights, rows, images.val, images, config.engine)
+        kept = choose(predicted, images.val.labels.numpy(), config.population.models, config.sampler.variety)
+        weights = weights[torch.from_numpy(kept)]
+        rows = rows.iloc[: len(kept)].assign(activation=rows["activation"].to_numpy()[kept])
     measured = {
         "centroid_accuracy": centroid_accuracy(arch, anchors, autoencoder, rows, images, config),
         "anchor_distance": anchor_distance(weights, states.weights),
@@ -99,15 +102,27 @@ def population_table(activations: list[str], states: pd.DataFrame, seed: int) ->
     return table
 
 
-def best_by_validation(
-    arch: Architecture, weights: Tensor, rows: pd.DataFrame, images: ImageData, config: Any
-) -> tuple[Tensor, pd.DataFrame]:
-    """The `population.models` networks that do best on the validation images."""
-    with Networks(arch, weights, rows, images, config.engine) as networks:
-        accuracy = networks.scores(images.val).accuracy
-    best = np.argsort(-accuracy, kind="stable")[: config.population.models]
-    table = rows.iloc[: len(best)].assign(activation=rows["activation"].to_numpy()[best])
-    return weights[torch.from_numpy(best)], table
+def choose(predicted: np.ndarray, labels: np.ndarray, n: int, variety: float) -> np.ndarray:
+    """Which `n` networks to keep, one after another: int64 [n].
+
+    Each time the one with the largest accuracy + variety * (mean disagreement with those that are kept already): maximal
+    marginal relevance (Carbonell and Goldstein, 1998). With variety 0 these are the most accurate ones.
+
+    Args:
+        predicted: classes int16 [networks, images] on images that nothing is reported on.
+        labels: their classes, int [images].
+        n: at most as many as there are networks.
+        variety: what disagreement counts; at least 0.
+    """
+    score = (predicted == labels).mean(axis=1)
+    if variety == 0:
+        return np.argsort(-score, kind="stable")[:n]
+    disagreement, kept = np.zeros(len(predicted)), np.zeros(n, np.int64)
+    for i in range(n):
+        kept[i] = np.argmax(score + variety * disagreement / max(i, 1))
+        disagreement += (predicted != predicted[kept[i]]).mean(axis=1)
+        score[kept[i]] = -np.inf
+    return kept
 
 
 def centroid_accuracy(
@@ -180,7 +195,8 @@ def store_population(
             block.commit(0, {"weights": part}, metrics, optimizer)
     population.finalise()
     drawn = len(rows) * config.sampler.best_of
-    kept = f", the best on validation images of {drawn}" if drawn > len(rows) else ""
+    by = "accuracy and variety" if config.sampler.variety > 0 else "accuracy"
+    kept = f", chosen for {by} on validation images from {drawn}" if drawn > len(rows) else ""
     console.print(
         f"{len(rows)} networks{kept}, drawn by {config.sampler.label}: {sampler.kind}, in the {sampler.space} space",
         highlight=False,

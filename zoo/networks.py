@@ -12,6 +12,8 @@ from zoo.architecture import Architecture
 from zoo.engines import EngineConfig, Population, Protocol, Scores
 from zoo.images import ImageData, Images
 
+AT_ONCE = 200  # networks whose outputs are in memory at once
+
 
 class Networks:
     """Networks given by their weights, ready to be evaluated; use as a context manager.
@@ -51,6 +53,23 @@ class Networks:
     def outputs(self, images: Images) -> Tensor:
         """Logits: float32 [n, images, classes]."""
         return self.engine.outputs(images)
+
+
+def predictions(
+    arch: Architecture,
+    weights: Tensor | np.ndarray,
+    rows: pd.DataFrame,
+    images: Images,
+    data: ImageData,
+    config: EngineConfig,
+) -> np.ndarray:
+    """Predicted classes of many networks, some at a time: int16 [n, images]. Arguments as of `Networks`."""
+    found = []
+    for first in range(0, len(weights), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        with Networks(arch, weights[part], rows.iloc[part], data, config) as networks:
+            found.append(networks.outputs(images).argmax(2).to(torch.int16).numpy())
+    return np.concatenate(found)
 
 
 def untrained(weights: np.ndarray) -> Population:

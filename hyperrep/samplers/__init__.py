@@ -42,6 +42,7 @@ class SamplerConfig:
     top: float | None = field(metadata={"above": 0.0, "max": 1.0})  # only this share of the anchors; null: all
     top_by: str = field(metadata={"choices": ("validation", "test")})  # test, as released, looks at the test images
     best_of: int = field(metadata={"min": 1})  # networks drawn for one kept: the best on validation images
+    variety: float = field(metadata={"min": 0.0})  # what disagreement counts in that choice, beside accuracy
 
     # Options: see the class of the sampler that has them.
     bandwidth: float | None = field(default=None, metadata={"above": 0.0})  # in standard deviations of the anchors
@@ -59,7 +60,7 @@ class SamplerConfig:
     options: dict[str, Any] | None = None  # the options of a class of yours, by name
 
 
-COMMON = ("name", "label", "top", "top_by", "best_of", "options")
+COMMON = ("name", "label", "top", "top_by", "best_of", "variety", "options")
 
 
 def sampler_class(name: str) -> type[Sampler]:
@@ -99,6 +100,10 @@ def sampler_problems(config: SamplerConfig) -> list[str]:
     given, hints = given_options(config), typing.get_type_hints(kind)
     options = {option.name: option for option in dataclasses.fields(kind)}
     problems = []
+    if config.variety > 0 and config.best_of == 1:
+        problems.append(
+            f"sampler.variety: got {config.variety}, but with sampler.best_of=1 every draw is kept: draw more, or set it to 0"
+        )
     for name, option in options.items():
         if name not in given and not _has_default(option) and type(None) not in typing.get_args(hints[name]):
             problems.append(f"sampler.{name}: is missing, and sampler={config.name} needs it")

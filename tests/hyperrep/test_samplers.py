@@ -529,7 +529,7 @@ def test_presets(name):
     config = preset(name)
     assert sampler_problems(config) == []
     assert config.name == name.removesuffix("30").removesuffix("_wide")
-    assert config.best_of == (16 if "wide" in name else 1)
+    assert (config.best_of, config.variety) == ((32, 0.8) if "wide" in name else (1, 0.0))
     assert (config.top == 0.3) == name.endswith("30")
     kind = sampler_class(config.name).kind
     first = (PRESETS / f"{name}.yaml").read_text().splitlines()[0]
@@ -546,6 +546,8 @@ def test_options_that_are_missing_or_of_another_sampler():
     with pytest.raises(UserError, match=r"bandwidth: is missing.*\n.*steps"):
         fit_sampler(config, make_anchors(correlated()))
     assert sampler_problems(preset("soup", members=None)) == []
+    (problem,) = sampler_problems(preset("kde", variety=0.5))
+    assert problem.startswith("sampler.variety: got 0.5, but with sampler.best_of=1 every draw is kept")
 
 
 @dataclass
@@ -568,7 +570,7 @@ MINE = f"{__name__}.Doubled"
 
 
 def test_a_class_of_the_user_is_a_sampler():
-    config = SamplerConfig(MINE, "mine", None, "validation", 1, options={"factor": 2.0})
+    config = SamplerConfig(MINE, "mine", None, "validation", 1, 0.0, options={"factor": 2.0})
     assert sampler_problems(config) == []
     z = correlated()
     draws = fit_sampler(config, make_anchors(z)).sample(5, seed=0)
@@ -586,5 +588,5 @@ def test_a_class_of_the_user_is_a_sampler():
     ],
 )
 def test_mistakes_with_own_samplers_are_told(name, options, words):
-    (problem,) = sampler_problems(SamplerConfig(name, "mine", None, "validation", 1, options=options))
+    (problem,) = sampler_problems(SamplerConfig(name, "mine", None, "validation", 1, 0.0, options=options))
     assert re.search(words, problem)

@@ -132,6 +132,18 @@ def test_best_of_keeps_the_best_on_validation_images(root):
     np.testing.assert_allclose(sorted(best.metrics["val_acc"]), sorted(everyone)[12:])
 
 
+def test_variety_counts_beside_accuracy(root):
+    words = ["sampler=uniform", "sampler.best_of=4"]
+    best = sample_population(configure(root, *TINY, *words, "population.name=accurate"))
+    various = configure(root, *TINY, *words, "population.name=various", "sampler.variety=1")
+    chosen = sample_population(various)
+    assert chosen.metrics["val_acc"].max() == best.metrics["val_acc"].max()
+    assert chosen.metrics["val_acc"].mean() <= best.metrics["val_acc"].mean()
+    found = audit_population(various)
+    assert (found.best_of, found.variety) == (4, 1.0)
+    assert not np.array_equal(chosen.weights(), best.weights())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -1,0 +1,44 @@
+"""Which of many draws are kept."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.agreement import disagreement
+from hyperrep.sampling import choose
+
+LABELS = np.arange(60) % 3
+
+
+def draws(seed: int, n: int = 12) -> np.ndarray:
+    """Networks of all accuracies: int16 [n, 60]."""
+    random = np.random.default_rng(seed)
+    wrong = random.random((n, 60)) < random.uniform(0.1, 0.9, (n, 1))
+    return np.where(wrong, random.integers(0, 3, (n, 60)), LABELS).astype(np.int16)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 12), st.floats(0, 3))
+def test_each_is_the_best_beside_those_that_are_kept_already(seed, n, variety):
+    """The slow and obvious way: all scores anew for every network kept."""
+    predicted = draws(seed)
+    accuracy, apart = (predicted == LABELS).mean(1), disagreement(predicted, predicted, 3)
+    kept: list[int] = []
+    for i in choose(predicted, LABELS, n, variety):
+        scores = accuracy + variety * (apart[:, kept].mean(1) if kept else 0)
+        left = [j for j in range(12) if j not in kept]
+        assert i in left
+        assert scores[i] == pytest.approx(scores[left].max(), abs=1e-6)
+        kept.append(i)
+
+
+def test_without_variety_the_most_accurate_are_kept():
+    predicted = draws(0)
+    assert choose(predicted, LABELS, 5, 0).tolist() == np.argsort(-(predicted == LABELS).mean(1))[:5].tolist()
+
+
+def test_a_copy_is_kept_last():
+    predicted = draws(1, 4)
+    twice = np.concatenate([predicted, predicted[:1]])
+    assert set(choose(twice, LABELS, 4, 100)) != {0, 4, 1, 2}
+    assert {0, 4} - set(choose(twice, LABELS, 4, 100))
