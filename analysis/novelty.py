@@ -160,7 +160,7 @@ WORDS = {
     "centroid": "centroid of the anchors, test accuracy",
     "kind": "draws are",
     "best_of": "drawn for one kept, by accuracy on validation images",
-    "variety": "what disagreement counted in that choice, too",
+    "variety": "weight of disagreement in that choice (accuracy: 1)",
     "uses_images": "the autoencoder's training used images",
     "verdict": "so these are",
 }
@@ -181,7 +181,7 @@ def print_audit(name: str, found: Audit) -> None:
             continue
         text = _in_words(value)
         if item.name == "variety":
-            text = f"{value:g} times accuracy" if value else "nothing"
+            text = f"{value:g}"
         if item.name == "accuracy":
             text = f"{text[:-2]} ± {100 * found.accuracy_std:.1f} %"
         table.add_row(WORDS[item.name], text)

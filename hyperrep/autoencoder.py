@@ -12,6 +12,7 @@ scaled-dot-product attention over the tokens of one network (never over the netw
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -158,9 +159,15 @@ class Autoencoder(nn.Module):
     def _block(config: AutoencoderConfig) -> Block:
         return Block(config.d_model, config.heads, config.feedforward, config.dropout)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Autoencoder:
+        """Where the network is moved to, its tokens' index maps go too."""
+        super()._apply(fn, recurse)
+        self.tokens = self.tokens.to(self.centre.device)
+        return self
+
     def encode(self, weights: Tensor) -> Tensor:
         """Weights [batch, P] to embeddings [batch, latent]."""
-        parts = self.tokens.to(weights.device).split(weights - self.centre)
+        parts = self.tokens.split(weights - self.centre)
         x = torch.cat([embed(part) for embed, part in zip(self.embed, parts, strict=True)], dim=1)
         x = torch.cat([self.compression.expand(len(x), -1, -1), x], dim=1) + self.encoder_positions
         return torch.tanh(self.squeeze(self.encoder(x)[:, 0]))
@@ -169,9 +176,7 @@ class Autoencoder(nn.Module):
         """Embeddings [batch, latent] to weights [batch, P]."""
         x = self.spread(embeddings).view(len(embeddings), self.tokens.n_tokens, -1) + self.decoder_positions
         parts = self.decoder(x).split([layer.count for layer in self.tokens.layers], dim=1)
-        joined = self.tokens.to(embeddings.device).join(
-            [disembed(part) for disembed, part in zip(self.disembed, parts, strict=True)]
-        )
+        joined = self.tokens.join([disembed(part) for disembed, part in zip(self.disembed, parts, strict=True)])
         return joined + self.centre
 
     def forward(self, weights: Tensor) -> tuple[Tensor, Tensor]:

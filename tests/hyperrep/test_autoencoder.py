@@ -33,6 +33,13 @@ def test_embeddings_and_reconstructions():
     torch.testing.assert_close(autoencoder.decode(autoencoder.encode(weights)), decoded)
 
 
+def test_the_whole_autoencoder_moves_to_a_device():
+    arch = architecture("cnn_s")
+    moved = Autoencoder(small(), arch).to("meta")  # a device that any machine has, and that mixes with no other
+    assert moved(torch.zeros(2, arch.n_parameters, device="meta"))[1].device.type == "meta"
+    assert moved.tokens.order.device.type == moved.tokens.inverse.device.type == "meta"
+
+
 def test_a_network_does_not_see_the_others_of_its_batch():
     arch = architecture("cnn_s")
     autoencoder = Autoencoder(small(), arch).eval()
