@@ -38,18 +38,19 @@ class FlowSampler(Sampler):
         steps: of training.
         fit_seed: of initial weights, batches and training noise.
         condition: property → value: the properties that the field is conditioned on, and the values of the draws. With
-            None for a value, that property of a draw is that of a random anchor. See `PropertyFeatures` for the names.
+            None for a value, that property of a draw is that of a random anchor. None: on nothing. See
+            `PropertyFeatures` for the names.
     """
 
     steps: int
     fit_seed: int
-    condition: dict[str, Any]
+    condition: dict[str, Any] | None
     kind = "independent"
     space = "latent"
 
     def fit(self, anchors: Anchors, accelerator: str = "cpu") -> None:
         """Train the velocity field."""
-        self.properties = PropertyFeatures(anchors, list(self.condition))
+        self.properties = PropertyFeatures(anchors, list(self.condition or {}))
         self.mean = anchors.embeddings.mean(axis=0)
         spread = anchors.embeddings.std(axis=0)
         self.scale = np.where(spread > 0, spread, 1).astype(np.float32)  # a constant dimension stays as it is
@@ -72,7 +73,7 @@ class FlowSampler(Sampler):
             UserError: if a property was not trained with or cannot have the value.
         """
         random = np.random.default_rng(seed)
-        condition = self.condition if condition is None else condition
+        condition = (self.condition or {}) if condition is None else condition
         given = {name: value for name, value in condition.items() if value is not None}
         features = torch.from_numpy(self.properties.draw(n, given, random))
         x = torch.from_numpy(random.standard_normal((n, len(self.mean)), dtype=np.float32))

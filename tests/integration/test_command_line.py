@@ -34,6 +34,7 @@ def problems(*overrides: str, multirun: bool = False) -> str:
 def test_a_task_checks_only_what_it_uses():
     assert problems("task=zoo", "zoo=cifar10_resnet18_seed") == ""  # which has no tokens
     assert problems("task=sample", "zoo=cifar10_resnet18_seed", "sampler=soup") == ""  # in weights: needs none
+    assert problems("task=sample", "sampler=flow", "sampler.condition={epoch:5,activation:null}") == ""
     found = problems("task=sample", "autoencoder.heads=3", "+sampler.steps=3", "population.name=a/b")
     assert len(found.splitlines()) == 3
 
