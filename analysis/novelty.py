@@ -1,8 +1,9 @@
 """The novelty audit of a sampled population: are these new networks, copies of training models, or all the same one?
 
 Accuracy alone deceives: near-copies of training models and a population collapsed to one network score best of all. So
-beside it stand the disagreement with the nearest training model, the disagreement within the population and within the
-zoo at the same accuracy, the distance in weights, and what the ensemble and the centroid do.
+beside it stand the disagreement with the nearest training model and within the population, each beside that of models of
+the zoo at the same accuracy, the distances in weights, and what the ensemble and the centroid do. What is copied is
+judged as by Meehan, Chaudhuri and Dasgupta (2020): is a draw nearer to the training data than new data would be?
 """
 
 from __future__ import annotations
@@ -35,28 +36,31 @@ class Audit:
         models: n.
         accuracy, accuracy_std: mean and standard deviation over the population (ddof 0).
         nearest: disagreement with the training state that a network agrees with most, mean over the population.
-        same: disagreement of training models between the first and the last of the anchors' epochs, mean.
+        zoo_nearest: the same of training models at the population's accuracy with the states of the others.
         within: disagreement of two networks of the population, mean over pairs.
-        zoo_within: the same of training models, each at the epoch at which it is about as accurate as the population.
+        zoo_within: the same of training models at the population's accuracy: each at the epoch at which it comes nearest.
         distance: Euclidean distance to the nearest training state's weights over the training states' mean norm, mean;
             measured when the population was drawn, in the anchors' order of neurons.
+        reconstruction: Euclidean distance to the nearest reconstruction of a training state, mean, over that of a
+            reconstruction to the nearest one of another model, mean; nan for weight-space samplers, which have none.
         ensemble: accuracy of the mean of the softmax outputs of all networks.
         centroid: accuracy of the network that lies in the middle of the anchors.
         kind: what the sampler declares: independent or anchored.
         best_of: how many were drawn for one that was kept, by its accuracy on validation images.
         variety: what disagreement with the others counted in that choice, beside accuracy.
         uses_images: whether the autoencoder was trained on what networks do on (unlabelled) images.
-        verdict: "copies", "collapsed", "narrow" or "new", see `verdict`.
+        verdict: "copies", "reconstructions", "collapsed", "narrow" or "new", see `verdict`.
     """
 
     models: int
     accuracy: float
     accuracy_std: float
     nearest: float
-    same: float
+    zoo_nearest: float
     within: float
     zoo_within: float
     distance: float
+    reconstruction: float
     ensemble: float
     centroid: float
     kind: str
@@ -66,16 +70,19 @@ class Audit:
     verdict: str
 
 
-def verdict(nearest: float, same: float, within: float, zoo_within: float) -> str:
-    """In a word what a population is.
+def verdict(nearest: float, zoo_nearest: float, within: float, zoo_within: float, reconstruction: float) -> str:
+    """In a word what a population is; the arguments as in `Audit`.
 
-    copies: its networks disagree with a training state no more than training models with themselves some epochs earlier.
+    copies: its networks disagree with a training state less than half as much as equally accurate models of the zoo do.
+    reconstructions: they lie less than half as far from the reconstruction of a training state as those lie apart.
     collapsed: they disagree with each other less than half as much as equally accurate models of the zoo do.
     narrow: not that little, but still less than those.
     new: none of this.
     """
-    if nearest <= same:
+    if nearest <= 0.5 * zoo_nearest:
         return "copies"
+    if reconstruction <= 0.5:
+        return "reconstructions"
     if within < 0.5 * zoo_within:
         return "collapsed"
     return "narrow" if within < zoo_within else "new"
@@ -116,21 +123,36 @@ def audit(population: Zoo, zoo: Zoo, images: ImageData, config: Any) -> Audit:
 
     trained = zoo.models[(zoo.models["split"] == "train") & (zoo.models["status"] != "diverged")]
     states = zoo.weights(models=trained["model_id"].tolist(), epochs=epochs)
-    theirs = [_predictions(zoo, trained, states[:, i], images, config) for i in range(len(epochs))]
-    same = (theirs[0] != theirs[-1]).mean()
+    theirs = np.concatenate([_predictions(zoo, trained, states[:, i], images, config) for i in range(len(epochs))])
     few = trained.iloc[:PEERS]
-    peers = _at_accuracy(zoo, few, float(accuracy.mean()))
-    zoo_within = pairwise_disagreement(_predictions(zoo, few, peers, images, config), classes).mean()
+    peers = _predictions(zoo, few, _at_accuracy(zoo, few, float(accuracy.mean())), images, config)
 
-    nearest = disagreement(predicted, np.concatenate(theirs), classes).min(axis=1).mean()
+    nearest = disagreement(predicted, theirs, classes).min(axis=1).mean()
+    zoo_nearest = nearest_other(disagreement(peers, theirs, classes), len(trained))
     within = pairwise_disagreement(predicted, classes).mean() if len(predicted) > 1 else np.nan
+    zoo_within = pairwise_disagreement(peers, classes).mean()
     spec = population.description["spec"]
-    sampler = spec["sampler"]
+    sampler, reconstruction = spec["sampler"], spec["reconstruction_distance"]
+    reconstruction = np.nan if reconstruction is None else reconstruction
     return Audit(
-        len(predicted), float(accuracy.mean()), float(accuracy.std()), float(nearest), float(same), float(within),
-        float(zoo_within), spec["anchor_distance"], float(ensemble), spec["centroid_accuracy"], spec["draws"],
-        sampler["best_of"], sampler["variety"], spec.get("uses_images", False), verdict(nearest, same, within, zoo_within),
+        len(predicted), float(accuracy.mean()), float(accuracy.std()), float(nearest), zoo_nearest, float(within),
+        float(zoo_within), spec["anchor_distance"], reconstruction, float(ensemble), spec["centroid_accuracy"],
+        spec["draws"], sampler["best_of"], sampler["variety"], spec.get("uses_images", False),
+        verdict(nearest, zoo_nearest, within, zoo_within, reconstruction),
     )  # fmt: skip
+
+
+def nearest_other(disagreement: np.ndarray, models: int) -> float:
+    """Disagreement of a model with the nearest state of another one, mean over models; 0 if there is no other.
+
+    Args:
+        disagreement: [n, epochs * models]; row i is the model i, column k a state of the model k % models.
+        models: at least n.
+    """
+    apart = disagreement.reshape(len(disagreement), -1, models).copy()
+    own = np.arange(len(apart))
+    apart[own, :, own] = np.inf
+    return float(apart.min(axis=(1, 2)).mean()) if models > 1 else 0.0
 
 
 def _at_accuracy(zoo: Zoo, models: pd.DataFrame, accuracy: float) -> np.ndarray:
@@ -152,10 +174,11 @@ WORDS = {
     "models": "networks",
     "accuracy": "test accuracy",
     "nearest": "disagreement with the nearest training model",
-    "same": "… of training models with themselves some epochs earlier",
+    "zoo_nearest": "… of models of the zoo at the same accuracy with the others",
     "within": "disagreement within the population",
     "zoo_within": "… within the zoo at the same accuracy",
     "distance": "distance to the nearest training model, of their mean norm",
+    "reconstruction": "distance to the nearest reconstruction of a training model, of that between those",
     "ensemble": "ensemble of all, test accuracy",
     "centroid": "centroid of the anchors, test accuracy",
     "kind": "draws are",
@@ -166,6 +189,7 @@ WORDS = {
 }
 VERDICTS = {
     "copies": "COPIES of training models",
+    "reconstructions": "RECONSTRUCTIONS of training models",
     "collapsed": "COLLAPSED: variations of one network",
     "narrow": "new networks, less various than the zoo's",
     "new": "new networks, as various as the zoo's",

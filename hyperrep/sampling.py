@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,8 @@ from zoo.images import ImageData
 from zoo.networks import Networks, predictions, untrained
 from zoo.spec import deal_splits
 from zoo.training import command, console, epoch_metrics, print_summary
+
+COMPARED_STATES = 500  # reconstructions whose distance to those of other models is measured
 
 
 def sample_population(config: Any) -> Zoo:
@@ -51,7 +54,8 @@ def sample_population(config: Any) -> Zoo:
         rows = rows.iloc[: len(kept)].assign(activation=rows["activation"].to_numpy()[kept])
     measured = {
         "centroid_accuracy": centroid_accuracy(arch, anchors, autoencoder, rows, images, config),
-        "anchor_distance": anchor_distance(weights, states.weights),
+        "anchor_distance": nearest_distance(weights, states.weights) / float(states.weights.norm(dim=1).mean()),
+        "reconstruction_distance": reconstruction_distance(weights, anchors, autoencoder),
     }
     population = store_population(config, zoo, arch, weights, rows, images, sampler, measured)
     print_summary(population)
@@ -140,16 +144,36 @@ def centroid_accuracy(
         return float(networks.scores(images.test).accuracy[0])
 
 
-def anchor_distance(weights: Tensor, anchors: Tensor) -> float:
-    """Euclidean distance to the nearest training state, mean over networks, relative to the training states' mean norm.
+def nearest_distance(weights: Tensor, others: Tensor, same: Tensor | None = None) -> float:
+    """Euclidean distance to the nearest of `others`, mean over networks.
 
     Args:
         weights: [n, P].
-        anchors: [states, P], aligned as those that the networks were drawn from: in another order of neurons, the
-            distance of a network to itself would not be 0.
+        others: [m, P], aligned as `weights`: in another order of neurons, the distance of a network to itself would not
+            be 0.
+        same: bool [n, m]: which of the others do not count for which network.
     """
-    nearest = torch.cat([torch.cdist(part, anchors).min(dim=1).values for part in weights.split(100)])
-    return float(nearest.mean() / anchors.norm(dim=1).mean())
+    apart = torch.cat([torch.cdist(part, others) for part in weights.split(100)])
+    if same is not None:
+        apart[same] = torch.inf
+    return float(apart.min(dim=1).values.mean())
+
+
+def reconstruction_distance(weights: Tensor, anchors: Anchors, autoencoder: Autoencoder | None) -> float | None:
+    """How far networks lie from reconstructions of training states, beside how far those of different models lie apart.
+
+    Returns:
+        Mean distance of `weights` [n, P] to the nearest reconstruction, over the mean distance of a reconstruction to the
+        nearest one of another model: 0 for reconstructions, about 1 for what is as new as another model. None without
+        an autoencoder.
+    """
+    if autoencoder is None:
+        return None
+    decoded = in_batches(autoencoder.decode, torch.from_numpy(anchors.embeddings))
+    models = torch.tensor(anchors.model_id)
+    few = torch.arange(0, len(decoded), math.ceil(len(decoded) / COMPARED_STATES))
+    between = nearest_distance(decoded[few], decoded, models[few, None] == models)
+    return nearest_distance(weights, decoded) / between
 
 
 def store_population(
@@ -160,7 +184,7 @@ def store_population(
     rows: pd.DataFrame,
     images: ImageData,
     sampler: Sampler,
-    measured: dict[str, float],
+    measured: dict[str, float | None],
 ) -> Zoo:
     """Write the population as a zoo of one epoch, 0, with its scores."""
     source = {"name": zoo.name, "fingerprint": zoo.description["dataset"]["fingerprint"]}

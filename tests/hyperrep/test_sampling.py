@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
 
 from analysis.agreement import disagreement
-from hyperrep.sampling import choose
+from hyperrep.sampling import choose, nearest_distance
 
 LABELS = np.arange(60) % 3
 
@@ -45,3 +47,13 @@ def test_a_copy_is_kept_last():
     twice = np.concatenate([predicted, predicted[:1]])
     assert set(choose(twice, LABELS, 4, 100)) != {0, 4, 1, 2}
     assert {0, 4} - set(choose(twice, LABELS, 4, 100))
+
+
+def test_nearest_distance():
+    random = torch.Generator().manual_seed(0)
+    weights, others = torch.randn(7, 5, generator=random), torch.randn(9, 5, generator=random)
+    apart = cdist(weights, others)
+    assert nearest_distance(weights, others) == pytest.approx(apart.min(1).mean())
+    same = torch.rand(7, 9, generator=random) < 0.5
+    apart[same.numpy()] = np.inf
+    assert nearest_distance(weights, others, same) == pytest.approx(apart.min(1).mean())

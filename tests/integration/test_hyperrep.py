@@ -114,6 +114,15 @@ def test_a_population_is_a_zoo(root, sampler):
         assert found.verdict == "copies"
     else:
         assert found.distance > 0.001
+    assert np.isnan(found.reconstruction) == (sampler in ("soup", "nearest30", "pca"))
+
+
+def test_reconstructions_are_called_so(root):
+    config = configure(root, *TINY, "sampler=kde_anchor", "sampler.bandwidth=1e-4", "population.name=reconstructed")
+    sample_population(config)
+    found = audit_population(config)
+    assert found.reconstruction < 0.05
+    assert found.verdict == "reconstructions"
 
 
 def test_a_population_is_the_same_when_drawn_again(root, tmp_path):
