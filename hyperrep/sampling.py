@@ -19,8 +19,9 @@ from hyperrep.states import States, open_zoo, read_states, zoo_images
 from hyperrep.training import hyperrep_folder, in_batches, load_autoencoder
 from zoo import Zoo
 from zoo.architecture import Architecture
+from zoo.engines import untrained
 from zoo.images import ImageData
-from zoo.networks import Networks, predictions, untrained
+from zoo.networks import Networks, predictions
 from zoo.spec import deal_splits
 from zoo.training import command, console, epoch_metrics, print_summary
 

@@ -223,7 +223,8 @@ def combination_problems(config: Config) -> list[str]:
         values = getattr(grid, factor.name)
         if not values or len(set(values)) < len(values):
             problems.append(f"zoo.grid.{factor.name}: got {values}, but it needs at least one value, and none twice")
-    if zoo.models is not None and zoo.models > spec_size(zoo):
+    problems += start_problems(zoo)
+    if zoo.start.zoo is None and zoo.models is not None and zoo.models > spec_size(zoo):
         problems.append(
             f"zoo.models: got {zoo.models}, but the spec has {spec_size(zoo)} models; null takes all of them"
         )
@@ -259,6 +260,19 @@ def combination_problems(config: Config) -> list[str]:
             f"zoo.grid.activation: arch={arch.name} takes no activation: it must be [relu], got {grid.activation}"
         )
     return problems + ([refusal] if (refusal := engine_refusal(config, built)) else [])
+
+
+def start_problems(zoo: ZooConfig) -> list[str]:
+    """What is wrong with `zoo.start`; whether there is such a zoo turns out when it is opened."""
+    start = zoo.start
+    if start.zoo is None:
+        given = [name for name in ("epoch", "split", "seed") if getattr(start, name) is not None]
+        return [f"zoo.start.{name}: has no effect without zoo.start.zoo" for name in given]
+    if start.zoo == zoo.name:
+        return [
+            f"zoo.name: got {zoo.name!r}, which is where zoo.start.zoo lies; give what is trained from it another name"
+        ]
+    return folder_problems("zoo.start.zoo", start.zoo)
 
 
 def folder_problems(key: str, name: str) -> list[str]:

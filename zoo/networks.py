@@ -9,7 +9,7 @@ from torch import Tensor
 
 from zoo import engines
 from zoo.architecture import Architecture
-from zoo.engines import EngineConfig, Population, Protocol, Scores
+from zoo.engines import EngineConfig, Protocol, Scores
 from zoo.images import ImageData, Images
 
 AT_ONCE = 200  # networks whose outputs are in memory at once
@@ -38,7 +38,7 @@ class Networks:
     ) -> None:
         values = np.ascontiguousarray(torch.as_tensor(weights).detach().cpu().numpy(), np.float32)
         self.engine = engines.make(config, arch, rows.reset_index(drop=True), data, Protocol(10, 1, "constant"), device)
-        self.engine.load(untrained(values))
+        self.engine.load(engines.untrained(values))
 
     def __enter__(self) -> Networks:
         return self
@@ -70,11 +70,3 @@ def predictions(
         with Networks(arch, weights[part], rows.iloc[part], data, config) as networks:
             found.append(networks.outputs(images).argmax(2).to(torch.int16).numpy())
     return np.concatenate(found)
-
-
-def untrained(weights: np.ndarray) -> Population:
-    """Weights [n, P] as a population whose optimisers have not yet taken a step."""
-    zeros = np.zeros_like(weights)
-    return Population(
-        weights, np.zeros((len(weights), 0), np.float32), zeros, zeros.copy(), np.zeros(len(weights), np.int64)
-    )

@@ -13,6 +13,7 @@ import pandas as pd
 
 from zoo.architecture import ACTIVATIONS
 from zoo.initialization import METHODS
+from zoo.start import StartConfig
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "onecycle")
@@ -60,6 +61,7 @@ class ZooConfig:
     models: int | None = field(metadata={"min": 1})  # the first rows of the spec; null: all of them
     split_seed: int = field(metadata={"min": 0})  # deals the models out to train / val / test
     block_size: int | None = field(metadata={"min": 1})  # models a file; at most one epoch of a block is lost
+    start: StartConfig
     published: str | None  # what the preset stands for in the paper; overrides may depart from it
 
 

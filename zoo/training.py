@@ -35,6 +35,7 @@ from zoo.engines import Engine, Population, Protocol, Scores
 from zoo.engines.torch_engine import LANES
 from zoo.images import AugmentConfig, ImageData, Images, load_images, plan_shape
 from zoo.spec import model_table, spec_size
+from zoo.start import Start
 from zoo.store import Block
 
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its remarks are about things that we do ourselves
@@ -51,13 +52,15 @@ def train_zoo(config: Config) -> None:
     Raises:
         UserError: if the image data cannot be had, or the store holds another zoo under this name.
     """
-    arch, models, protocol = architecture(config), model_table(config.zoo), training_protocol(config)
+    arch, protocol = architecture(config), training_protocol(config)
+    start = Start(config, arch) if config.zoo.start.zoo else None
+    models = start.models if start else model_table(config.zoo)
     path = Path(config.paths.root) / "zoos" / config.zoo.name
     _settle_engine(config, arch, path)
     data = read_images(config)
     device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
     data = data.to(device)
-    zoo = Zoo.create(path, describe(config, arch, data), models)
+    zoo = Zoo.create(path, describe(config, arch, data, start), models)
     loggers: list[Logger] | None = None
     with PopulationProgress(models, config.zoo.epochs) as progress:
         for block in zoo.blocks(config.zoo.block_size or models_a_block(arch, data)):
@@ -65,7 +68,7 @@ def train_zoo(config: Config) -> None:
                 progress.skip(block)
                 if block.pending:
                     loggers = zoo_loggers(config, zoo) if loggers is None else loggers
-                    train_block(config, arch, models, protocol, data, device, block, loggers, progress)
+                    train_block(config, arch, models, protocol, start, data, device, block, loggers, progress)
     zoo.finalise()
     zoo = Zoo.open(path)
     log_population(zoo, loggers or [])
@@ -96,6 +99,7 @@ def train_block(
     arch: Architecture,
     models: pd.DataFrame,
     protocol: Protocol,
+    start: Start | None,
     data: ImageData,
     device: torch.device,
     block: Block,
@@ -105,7 +109,7 @@ def train_block(
     """Train the missing epochs of one block of models, from its last committed state on."""
     rows = models.iloc[block.first : block.last + 1]
     engine = engines.make(config.engine, arch, rows, data, protocol, device)
-    module = PopulationModule(engine, block, config.metrics.train_eval, loggers, progress)
+    module = PopulationModule(engine, block, start, config.metrics.train_eval, loggers, progress)
     try:
         module.begin()
         if block.pending:
@@ -135,27 +139,34 @@ class PopulationModule(pl.LightningModule):
     Args:
         engine: what trains the block.
         block: where its states are committed.
+        start: where its models come from; None: they are drawn.
         train_eval: also evaluate the training images in evaluation mode, every epoch.
         loggers: where the block's curves go.
         progress: what is told about every step.
     """
 
     def __init__(
-        self, engine: Engine, block: Block, train_eval: bool, loggers: list[Logger], progress: PopulationProgress
+        self,
+        engine: Engine,
+        block: Block,
+        start: Start | None,
+        train_eval: bool,
+        loggers: list[Logger],
+        progress: PopulationProgress,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.engine, self.block, self.train_eval = engine, block, train_eval
+        self.engine, self.block, self.start, self.train_eval = engine, block, start, train_eval
         self.curves, self.progress = loggers, progress
         self.epoch = 0
 
     def begin(self) -> None:
-        """Load the block's last state, or draw the initial one and commit it as epoch 0."""
+        """Load the block's last state, or that which it starts from, and commit this as epoch 0."""
         if self.block.epochs:
             self.epoch = self.block.epochs[-1]
             self.engine.load(_stored_population(self.block, self.epoch))
         else:
-            self.engine.load(engines.initial_population(self.engine.arch, self.engine.models))
+            self.engine.load(before_training(self.engine.arch, self.engine.models, self.start))
             self.commit(self.engine.evaluate(self.engine.data.train))
 
     def configure_optimizers(self) -> None:
@@ -206,6 +217,11 @@ class PopulationModule(pl.LightningModule):
         self.progress.committed(self.block, float(np.mean(val.accuracy if len(data.val) else test.accuracy)))
 
 
+def before_training(arch: Architecture, rows: pd.DataFrame, start: Start | None) -> Population:
+    """The models of some rows as they are at epoch 0."""
+    return engines.initial_population(arch, rows) if start is None else start.population(rows)
+
+
 def epoch_metrics(train: Scores, val: Scores, test: Scores) -> dict[str, np.ndarray]:
     """The metrics that every epoch of every zoo has: losses, accuracies, and test accuracy by class; [models] each."""
     metrics: dict[str, np.ndarray] = {}
@@ -241,7 +257,7 @@ def training_protocol(config: Config) -> Protocol:
     return Protocol(config.zoo.batch_size, config.zoo.epochs, config.zoo.schedule)
 
 
-def describe(config: Config, arch: Architecture, data: ImageData) -> dict[str, Any]:
+def describe(config: Config, arch: Architecture, data: ImageData, start: Start | None = None) -> dict[str, Any]:
     """What zoo.json records: all that a model depends on, and nothing of where and when it was trained."""
     zoo, rules = config.zoo, config.dataset.protocols[config.arch.protocol]
     metrics = ["train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc"]
@@ -252,10 +268,11 @@ def describe(config: Config, arch: Architecture, data: ImageData) -> dict[str, A
     engine: dict[str, Any] = {"name": config.engine.name, "device": data.train.pixels.device.type}
     if config.engine.name == "torch":
         engine["lanes"] = config.engine.lanes
+    spec = {"kind": zoo.kind, "grid": asdict(zoo.grid), "seeds": asdict(zoo.seeds), "split_seed": zoo.split_seed}
     return {
         "name": zoo.name,
-        "published": zoo.published,
-        "spec": {"kind": zoo.kind, "grid": asdict(zoo.grid), "seeds": asdict(zoo.seeds), "split_seed": zoo.split_seed},
+        "published": None if start else zoo.published,
+        "spec": {"kind": "fine_tuned", "start": start.identity} if start else spec,
         "protocol": protocol,
         "arch": arch.to_dict(),
         "dataset": {
@@ -467,6 +484,12 @@ def print_summary(zoo: Zoo) -> None:
     table = Table(title=f"Zoo {zoo.name}", show_header=False, title_justify="left")
     splits = ", ".join(f"{(models['split'] == split).sum()} {split}" for split in ("train", "val", "test"))
     table.add_row("models", f"{len(models)} ({splits}), {diverged} diverged")
+    if "start" in zoo.description["spec"]:
+        before = 100 * metrics[metrics["epoch"] == 0]["test_acc"].dropna()
+        table.add_row(
+            "start",
+            f"{zoo.description['spec']['start']['zoo']}, test accuracy {before.mean():.1f} ± {before.std(ddof=0):.1f} %",
+        )
     table.add_row("states", f"{len(metrics)} (epochs 0 to {zoo.epochs[-1]}), {zoo.n_parameters} parameters each")
     for name, title in (("train_acc", "train"), ("val_acc", "validation"), ("test_acc", "test")):
         values = 100 * last[name].dropna()
@@ -479,22 +502,25 @@ def print_summary(zoo: Zoo) -> None:
 
 def plan_zoo(config: Config) -> None:
     """Print what `task=zoo` would do: models, states, bytes and estimated work. Reads no image data, writes nothing."""
-    arch, models, protocol = architecture(config), model_table(config.zoo), training_protocol(config)
+    arch, protocol = architecture(config), training_protocol(config)
+    start = Start(config, arch) if config.zoo.start.zoo else None
+    models = start.models if start else model_table(config.zoo)
     train = config.dataset.protocols[config.arch.protocol].train
     images = min(config.dataset.train_size or train, train)
     steps = math.ceil(images / config.zoo.batch_size)
     states = len(models) * (config.zoo.epochs + 1)
     state_bytes = 4 * (arch.n_parameters + arch.n_buffers)
-    optimizer_bytes = 4 * arch.n_parameters * (2 if "adam" in config.zoo.grid.optimizer else 1)
-    seconds = len(models) * config.zoo.epochs * images * _seconds_an_image(config, arch, models, protocol)
+    optimizer_bytes = 4 * arch.n_parameters * (2 if (models["optimizer"] == "adam").any() else 1)
+    seconds = len(models) * config.zoo.epochs * images * _seconds_an_image(config, arch, models, protocol, start)
     engine = engines.choose(config.engine.name, arch, *training_conditions(config))
     table = Table(title=f"Zoo {config.zoo.name}", show_header=False, title_justify="left")
-    if config.zoo.published:
+    if config.zoo.published and not start:
         table.add_row("preset of", config.zoo.published)
     splits = ", ".join(f"{(models['split'] == split).sum()} {split}" for split in ("train", "val", "test"))
-    table.add_row("models", f"{len(models)} of {spec_size(config.zoo)} in the spec ({splits})")
+    whole = f"{start.zoo.name}, epoch {start.epoch}" if start else f"{spec_size(config.zoo)} in the spec"
+    table.add_row("models", f"{len(models)} of {whole} ({splits})")
     for factor, values in asdict(config.zoo.grid).items():
-        table.add_row(f"  {factor}", ", ".join(map(str, values)))
+        table.add_row(f"  {factor}", ", ".join(map(str, models[factor].unique() if start else values)))
     table.add_row("states", f"{states} (epochs 0 to {config.zoo.epochs} of each model)")
     table.add_row(
         "parameters", f"{arch.n_parameters} a model, arch={arch.name}, images {'×'.join(map(str, arch.image))}"
@@ -508,7 +534,9 @@ def plan_zoo(config: Config) -> None:
     console.print(table, highlight=False)
 
 
-def _seconds_an_image(config: Config, arch: Architecture, models: pd.DataFrame, protocol: Protocol) -> float:
+def _seconds_an_image(
+    config: Config, arch: Architecture, models: pd.DataFrame, protocol: Protocol, start: Start | None
+) -> float:
     """Seconds of training one model with one image on this machine, measured on random images for a moment."""
     rows = models.head(1 if arch.is_module else config.zoo.block_size or MODELS_ON_CPU)
     batch = min(protocol.batch_size, 10)
@@ -518,7 +546,7 @@ def _seconds_an_image(config: Config, arch: Architecture, models: pd.DataFrame, 
     data = ImageData("random", arch.classes, arch.image, images, images, images, half, half, AugmentConfig(), "")
     device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
     engine = engines.make(config.engine, arch, rows, data, Protocol(batch, 1, protocol.schedule), device)
-    engine.load(engines.initial_population(arch, rows))
+    engine.load(before_training(arch, rows, start))
     engine.start_epoch(1)
     engine.train(0, 1)
     began, steps = time.monotonic(), 1

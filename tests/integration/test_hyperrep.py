@@ -117,6 +117,16 @@ def test_a_population_is_a_zoo(root, sampler):
     assert np.isnan(found.reconstruction) == (sampler in ("soup", "nearest30", "pca"))
 
 
+def test_a_population_is_trained_on_like_a_zoo(root):
+    config = configure(root, *TINY, "sampler=soup", "population.name=soup")
+    population = sample_population(config)
+    tuned = train(root, "zoo.start.zoo=soup", "zoo.name=soup_tuned", "zoo.epochs=3", "zoo.models=null")
+    np.testing.assert_array_equal(tuned.weights(epochs=[0]), population.weights())
+    assert (tuned.models["init"] == "sampled").all()
+    losses = tuned.metrics.pivot(index="model_id", columns="epoch", values="test_loss")
+    assert (losses.diff(axis=1).iloc[:, 1:] < 0).all(axis=None)
+
+
 def test_reconstructions_are_called_so(root):
     config = configure(root, *TINY, "sampler=kde_anchor", "sampler.bandwidth=1e-4", "population.name=reconstructed")
     sample_population(config)

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from zoo.architecture import Architecture
-from zoo.engines.engine import Engine, EngineConfig, Population, Protocol, Scores, initial_population
+from zoo.engines.engine import Engine, EngineConfig, Population, Protocol, Scores, initial_population, untrained
 from zoo.engines.fused_engine import FusedEngine
 from zoo.engines.loop_engine import LoopEngine
 from zoo.engines.torch_engine import TorchEngine
@@ -24,6 +24,7 @@ __all__ = [
     "choose",
     "initial_population",
     "make",
+    "untrained",
 ]
 
 ENGINES: dict[str, type[Engine]] = {"fused": FusedEngine, "torch": TorchEngine, "loop": LoopEngine}  # the fastest first

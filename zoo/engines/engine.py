@@ -260,5 +260,11 @@ def initial_population(arch: Architecture, models: pd.DataFrame) -> Population:
     ]
     weights = torch.stack([arch.weights(module) for module in modules]).numpy()
     buffers = torch.stack([arch.buffers(module) for module in modules]).numpy()
+    return untrained(weights, buffers)
+
+
+def untrained(weights: np.ndarray, buffers: np.ndarray | None = None) -> Population:
+    """Weights [n, P] and buffers [n, B] (None: there are none) as a population whose optimisers took no step yet."""
     zeros = np.zeros_like(weights)
-    return Population(weights, buffers, zeros, zeros.copy(), np.zeros(len(models), dtype=np.int64))
+    buffers = np.zeros((len(weights), 0), np.float32) if buffers is None else buffers
+    return Population(weights, buffers, zeros, zeros.copy(), np.zeros(len(weights), np.int64))

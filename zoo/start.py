@@ -1,0 +1,92 @@
+"""Fine-tuning: a zoo whose models begin as those of a stored zoo or population, on the same or on other images."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from zoo.architecture import Architecture
+from zoo.engines import Population, untrained
+from zoo.errors import UserError
+from zoo.store import SPLITS, Zoo
+
+if TYPE_CHECKING:
+    from zoo.config import Config
+
+TRAINING_FACTORS = ("optimizer", "lr", "weight_decay", "dropout")  # how a model is trained, not what it is
+
+
+@dataclass
+class StartConfig:
+    """`zoo.start.…`: whose models are trained on, in place of fresh ones."""
+
+    zoo: str | None  # the name of a stored zoo or population; null: fresh models
+    epoch: int | None = field(metadata={"min": 0})  # which of its states; null: the last
+    split: str | None = field(metadata={"choices": SPLITS})  # only its models of this split; null: all
+    seed: int | None = field(
+        metadata={"min": 0}
+    )  # one order of images for all models, as published; null: each its own
+
+
+class Start:
+    """The stored models that a config starts from (Hyper-Representations as Generative Models, sections 4.2 and 4.3).
+
+    They are trained as the zoo of the config is (a factor of which its grid lists several values stays what it was),
+    with fresh optimisers and in a fresh order of images. Epoch 0 is their state as it was stored.
+
+    Args:
+        config: with `zoo.start.zoo`.
+        arch: the architecture that is trained.
+
+    Raises:
+        UserError: if there is no such zoo or state, it is unfinished, or it is of another architecture.
+    """
+
+    def __init__(self, config: Config, arch: Architecture) -> None:
+        start = config.zoo.start
+        assert start.zoo is not None
+        self.zoo = Zoo.open(Path(config.paths.root) / "zoos" / start.zoo)
+        if not self.zoo.finished:
+            raise UserError(f"zoo.start.zoo: {start.zoo} is not finished; {self.zoo.redo}")
+        self.epoch = self.zoo.epochs[-1] if start.epoch is None else start.epoch
+        if self.epoch not in self.zoo.epochs:
+            raise UserError(
+                f"zoo.start.epoch: got {self.epoch}, but {start.zoo} has the epochs 0 to {self.zoo.epochs[-1]}"
+            )
+        there = Architecture.from_dict(self.zoo.description["arch"])
+        if there.to_dict() != arch.to_dict():
+            raise UserError(f"zoo.start.zoo: {start.zoo} has models of {_words(there)}, but asked are {_words(arch)}")
+        rows = self.zoo.models.drop(columns=["status", "diverged_epoch", "start_model"], errors="ignore")
+        rows = rows if start.split is None else rows[rows["split"] == start.split]
+        if not len(rows) or len(rows) < (config.zoo.models or 0):
+            of = f" of split {start.split}" if start.split else ""
+            raise UserError(f"zoo.models: got {config.zoo.models}, but {start.zoo} has {len(rows)} models{of}")
+        rows = rows.head(config.zoo.models or len(rows))
+        rows = rows.assign(start_model=rows["model_id"], model_id=range(len(rows)))
+        for factor in TRAINING_FACTORS:
+            values = getattr(config.zoo.grid, factor)
+            if len(values) == 1:
+                rows[factor] = values[0]
+        if start.seed is not None:
+            rows["seed"] = start.seed
+        self.models: pd.DataFrame = rows.reset_index(drop=True)
+        first = hashlib.sha256(self.population(self.models.head(1)).weights.tobytes()).hexdigest()
+        self.identity: dict[str, Any] = {
+            "zoo": start.zoo, "epoch": self.epoch, "split": start.split, "seed": start.seed,
+            "dataset": self.zoo.description["dataset"]["name"], "first_model": first,
+        }  # fmt: skip
+
+    def population(self, rows: pd.DataFrame) -> Population:
+        """Some of `models` before training: the stored weights and buffers, with fresh optimisers."""
+        weights = self.zoo.weights(models=rows["start_model"], epochs=[self.epoch])[:, 0]
+        if not self.zoo.buffer_layout:
+            return untrained(weights)
+        return untrained(weights, self.zoo.buffers(models=rows["start_model"], epochs=[self.epoch])[:, 0])
+
+
+def _words(arch: Architecture) -> str:
+    return f"arch={arch.name} for images of {'×'.join(map(str, arch.image))} and {arch.classes} classes"
