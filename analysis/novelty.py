@@ -21,7 +21,7 @@ from analysis.agreement import disagreement, pairwise_disagreement
 from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.images import ImageData, Images
-from zoo.networks import Networks, predictions
+from zoo.networks import AT_ONCE, Networks, predictions
 from zoo.training import console, read_images
 
 PEERS = 100  # models of the zoo that its own disagreement is measured on
@@ -30,7 +30,7 @@ COMPARED_IMAGES = 2000  # test images that disagreement is measured on
 
 @dataclass(frozen=True)
 class Audit:
-    """What the audit finds; shares and accuracies in [0, 1], on the test images, which nothing was selected by.
+    """What the audit finds; shares and accuracies in [0, 1], on the test images (which nothing but `top_by=test` selects by).
 
     Attributes:
         models: n.
@@ -48,8 +48,8 @@ class Audit:
         kind: what the sampler declares: independent or anchored.
         best_of: how many were drawn for one that was kept, by its accuracy on validation images.
         variety: what disagreement with the others counted in that choice, beside accuracy.
-        uses_images: whether the autoencoder was trained on what networks do on (unlabelled) images.
-        verdict: "copies", "reconstructions", "collapsed", "narrow" or "new", see `verdict`.
+        about: which sampler, anchors, choice and images these come of, in words.
+        verdict: "copies", "reconstructions", "unknown", "collapsed", "narrow" or "new", see `verdict`.
     """
 
     models: int
@@ -66,7 +66,7 @@ class Audit:
     kind: str
     best_of: int
     variety: float
-    uses_images: bool
+    about: str
     verdict: str
 
 
@@ -75,6 +75,7 @@ def verdict(nearest: float, zoo_nearest: float, within: float, zoo_within: float
 
     copies: its networks disagree with a training state less than half as much as equally accurate models of the zoo do.
     reconstructions: they lie less than half as far from the reconstruction of a training state as those lie apart.
+    unknown: there is but one network, or one model of the zoo, so that nothing can be said of their variety.
     collapsed: they disagree with each other less than half as much as equally accurate models of the zoo do.
     narrow: not that little, but still less than those.
     new: none of this.
@@ -83,6 +84,8 @@ def verdict(nearest: float, zoo_nearest: float, within: float, zoo_within: float
         return "copies"
     if reconstruction <= 0.5:
         return "reconstructions"
+    if np.isnan(within) or np.isnan(zoo_within):
+        return "unknown"
     if within < 0.5 * zoo_within:
         return "collapsed"
     return "narrow" if within < zoo_within else "new"
@@ -114,51 +117,57 @@ def audit(population: Zoo, zoo: Zoo, images: ImageData, config: Any) -> Audit:
     classes, epochs = images.classes, sorted(population.description["spec"]["states"])
     drawn = population.weights(epochs=[0])[:, 0]
     arch = Architecture.from_dict(zoo.description["arch"])
-    with Networks(arch, drawn, population.models, images, config.engine) as networks:
-        outputs = networks.outputs(images.test).numpy()
     labels = images.test.labels.numpy()
-    accuracy = (outputs.argmax(2) == labels).mean(axis=1)
-    ensemble = (torch.softmax(torch.from_numpy(outputs), 2).mean(0).argmax(1).numpy() == labels).mean()
-    predicted = outputs[:, :COMPARED_IMAGES].argmax(2)
+    probabilities, parts = torch.zeros(len(labels), classes), []
+    for first in range(0, len(drawn), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        with Networks(arch, drawn[part], population.models.iloc[part], images, config.engine) as networks:
+            outputs = networks.outputs(images.test)
+        probabilities += torch.softmax(outputs, 2).sum(0)
+        parts.append(outputs.argmax(2).to(torch.int16).numpy())
+    predicted = np.concatenate(parts)
+    accuracy = (predicted == labels).mean(axis=1)
+    ensemble = (probabilities.argmax(1).numpy() == labels).mean()
+    predicted = predicted[:, :COMPARED_IMAGES]
 
-    trained = zoo.models[(zoo.models["split"] == "train") & (zoo.models["status"] != "diverged")]
-    states = zoo.weights(models=trained["model_id"].tolist(), epochs=epochs)
-    theirs = np.concatenate([_predictions(zoo, trained, states[:, i], images, config) for i in range(len(epochs))])
-    few = trained.iloc[:PEERS]
+    trained = zoo.dataset("train", epochs, ("activation",))
+    theirs = _predictions(zoo, trained.table, trained.weights.numpy(), images, config)
+    ids = trained.table["model_id"].to_numpy()
+    few = zoo.models.iloc[np.unique(ids)[:PEERS]]
     peers = _predictions(zoo, few, _at_accuracy(zoo, few, float(accuracy.mean())), images, config)
 
     nearest = disagreement(predicted, theirs, classes).min(axis=1).mean()
-    zoo_nearest = nearest_other(disagreement(peers, theirs, classes), len(trained))
+    zoo_nearest = nearest_other(disagreement(peers, theirs, classes), few["model_id"].to_numpy(), ids)
     within = pairwise_disagreement(predicted, classes).mean() if len(predicted) > 1 else np.nan
-    zoo_within = pairwise_disagreement(peers, classes).mean()
-    spec = population.description["spec"]
-    sampler, reconstruction = spec["sampler"], spec["reconstruction_distance"]
+    zoo_within = pairwise_disagreement(peers, classes).mean() if len(peers) > 1 else np.nan
+    description = population.description
+    spec, measured = description["spec"], description["measured"]
+    sampler, reconstruction = spec["sampler"], measured["reconstruction_distance"]
     reconstruction = np.nan if reconstruction is None else reconstruction
     return Audit(
         len(predicted), float(accuracy.mean()), float(accuracy.std()), float(nearest), zoo_nearest, float(within),
-        float(zoo_within), spec["anchor_distance"], reconstruction, float(ensemble), spec["centroid_accuracy"],
-        spec["draws"], sampler["best_of"], sampler["variety"], spec.get("uses_images", False),
+        float(zoo_within), measured["anchor_distance"], reconstruction, float(ensemble), measured["centroid_accuracy"],
+        spec["draws"], sampler["best_of"], sampler["variety"], description["about"],
         verdict(nearest, zoo_nearest, within, zoo_within, reconstruction),
     )  # fmt: skip
 
 
-def nearest_other(disagreement: np.ndarray, models: int) -> float:
+def nearest_other(disagreement: np.ndarray, models: np.ndarray, others: np.ndarray) -> float:
     """Disagreement of a model with the nearest state of another one, mean over models; 0 if there is no other.
 
     Args:
-        disagreement: [n, epochs * models]; row i is the model i, column k a state of the model k % models.
-        models: at least n.
+        disagreement: [n, states].
+        models: int [n], which model a row is.
+        others: int [states], which model a column is a state of.
     """
-    apart = disagreement.reshape(len(disagreement), -1, models).copy()
-    own = np.arange(len(apart))
-    apart[own, :, own] = np.inf
-    return float(apart.min(axis=(1, 2)).mean()) if models > 1 else 0.0
+    apart = np.where(models[:, None] == others, np.inf, disagreement).min(axis=1)
+    return float(apart.mean()) if np.isfinite(apart).all() else 0.0
 
 
 def _at_accuracy(zoo: Zoo, models: pd.DataFrame, accuracy: float) -> np.ndarray:
     """The weights of each model at the epoch at which its test accuracy is nearest to `accuracy`: float32 [n, P]."""
     metrics = zoo.metrics
-    metrics = metrics[metrics["model_id"].isin(models["model_id"])]
+    metrics = metrics[metrics["model_id"].isin(models["model_id"]) & np.isfinite(metrics["weight_max_abs"])]
     nearest = (metrics["test_acc"] - accuracy).abs().groupby(metrics["model_id"]).idxmin()
     epochs = metrics.loc[nearest].set_index("model_id")["epoch"]
     return np.stack([zoo.weights(models=[m], epochs=[int(epochs[m])])[0, 0] for m in models["model_id"]])
@@ -184,10 +193,11 @@ WORDS = {
     "kind": "draws are",
     "best_of": "drawn for one kept, by accuracy on validation images",
     "variety": "weight of disagreement in that choice (accuracy: 1)",
-    "uses_images": "the autoencoder's training used images",
-    "verdict": "so these are",
+    "about": "what these are",
+    "verdict": "the audit finds",
 }
 VERDICTS = {
+    "unknown": "too few networks to tell how various they are",
     "copies": "COPIES of training models",
     "reconstructions": "RECONSTRUCTIONS of training models",
     "collapsed": "COLLAPSED: variations of one network",
@@ -212,9 +222,7 @@ def print_audit(name: str, found: Audit) -> None:
     console.print(table, highlight=False)
 
 
-def _in_words(value: float | int | bool | str) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
+def _in_words(value: float | int | str) -> str:
     if isinstance(value, float):
         return f"{100 * value:.1f} %"
     return VERDICTS.get(str(value), str(value))

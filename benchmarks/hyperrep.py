@@ -65,7 +65,7 @@ def main() -> None:
             for step in range(steps):
                 module.random.manual_seed(step)
                 optimizer.zero_grad()
-                rows = weights[step * batch : (step + 1) * batch]
+                rows = weights[torch.arange(step * batch, (step + 1) * batch) % len(weights)]
                 module.losses(rows, ["tanh"] * batch, module.config.loss.behaviour)["loss"].backward()
                 optimizer.step()
             tokens = steps * batch * autoencoder.tokens.n_tokens / (time.perf_counter() - began)

@@ -78,6 +78,11 @@ class AutoencoderConfig:
     loss: LossConfig
     optimizer: OptimizerConfig
 
+    @property
+    def uses_images(self) -> bool:
+        """Whether what is learnt depends on images (unlabelled ones), and not on weights alone."""
+        return self.loss.behaviour > 0 or self.align == "activations"
+
 
 def autoencoder_problems(config: AutoencoderConfig, tokens: Tokens) -> list[str]:
     """What the values of a config forbid together; a sentence each."""
@@ -91,8 +96,11 @@ def autoencoder_problems(config: AutoencoderConfig, tokens: Tokens) -> list[str]
         problems.append(
             f"autoencoder.heads: got {config.heads}, which does not divide autoencoder.d_model={config.d_model}"
         )
-    if not config.states:
-        problems.append("autoencoder.states: got [], but it needs at least one epoch of the zoo")
+    if config.loss.between > 0 and config.loss.behaviour == 0:
+        problems.append(
+            f"autoencoder.loss.between: got {config.loss.between}, but it is a part of the behavioural term, and "
+            "autoencoder.loss.behaviour is 0"
+        )
     if config.loss.behaviour_full < config.loss.behaviour_from:
         problems.append(
             f"autoencoder.loss.behaviour_full: got {config.loss.behaviour_full}, but it cannot be before "

@@ -26,12 +26,20 @@ class PopulationConfig:
 def hyperrep_problems(config: Any) -> list[str]:
     """What forbids task=hyperrep, a sentence each."""
     dataset, arch = config.dataset, config.arch
-    problems = folder_problems("autoencoder.name", config.autoencoder.name)
+    problems = folder_problems("autoencoder.name", config.autoencoder.name) + states_problems(config)
     try:
         built = Architecture.from_config(arch, plan_shape(dataset, arch.protocol, arch.image_size), dataset.classes)
         return problems + autoencoder_problems(config.autoencoder, Tokens(built))
     except UserError as error:
         return [*problems, str(error)]
+
+
+def states_problems(config: Any) -> list[str]:
+    """What is wrong with the epochs whose states are learnt; whether they are stored turns out when the zoo is opened."""
+    states = config.autoencoder.states
+    if states and min(states) >= 0 and len(set(states)) == len(states):
+        return []
+    return [f"autoencoder.states: got {states}, but it needs at least one epoch of the zoo, and none twice"]
 
 
 def sample_problems(config: Any) -> list[str]:
@@ -41,7 +49,12 @@ def sample_problems(config: Any) -> list[str]:
         in_latent = sampler_class(config.sampler.name).space == "latent"
     except UserError:
         in_latent = False  # which is among the problems
-    if in_latent:
-        problems = hyperrep_problems(config) + problems
+    problems = (hyperrep_problems(config) if in_latent else states_problems(config)) + problems
+    validation = config.dataset.protocols[config.arch.protocol].val
+    if config.sampler.best_of > 1 and not validation:
+        problems.append(
+            f"sampler.best_of: got {config.sampler.best_of}, but dataset={config.dataset.name} has no validation images to "
+            "choose by; set it to 1"
+        )
     problems += folder_problems("population.name", config.population.name)
     return problems

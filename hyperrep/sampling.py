@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import asdict
 from importlib.metadata import version
@@ -14,15 +15,17 @@ import torch
 from torch import Tensor
 
 from hyperrep.autoencoder import Autoencoder
-from hyperrep.samplers import Anchors, Sampler, fit_sampler, sampler_class
+from hyperrep.samplers import Anchors, Sampler, anchors_in_words, fit_sampler, sampler_class, selected
 from hyperrep.states import States, open_zoo, read_states, zoo_images
-from hyperrep.training import hyperrep_folder, in_batches, load_autoencoder
+from hyperrep.training import hyperrep_folder, in_batches, load_autoencoder, trained_description
 from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.engines import untrained
+from zoo.errors import UserError
 from zoo.images import ImageData
 from zoo.networks import Networks, predictions
-from zoo.spec import deal_splits
+from zoo.spec import FACTORS, deal_splits
+from zoo.start import TRAINING_FACTORS
 from zoo.training import command, console, epoch_metrics, print_summary
 
 COMPARED_STATES = 500  # reconstructions whose distance to those of other models is measured
@@ -44,21 +47,24 @@ def sample_population(config: Any) -> Zoo:
     states = read_states(zoo, config.autoencoder, folder.parent, images)["train"]
     anchors = anchor_points(states, autoencoder)
     sampler = fit_sampler(config.sampler, anchors, config.trainer.accelerator)
-    weights, activations = draw(
-        sampler, anchors, autoencoder, config.population.models * config.sampler.best_of, config.population.seed
-    )
-    rows = population_table(activations, states.table, config.population.seed)
+    n = config.population.models * config.sampler.best_of
+    weights, points = draw(sampler, anchors, autoencoder, n, config.population.seed)
+    asked = sampler.factors(n, config.population.seed)
+    rows = population_table(points, anchors, asked, config.population.seed)
     if config.sampler.best_of > 1:
         predicted = predictions(arch, weights, rows, images.val, images, config.engine)
         kept = choose(predicted, images.val.labels.numpy(), config.population.models, config.sampler.variety)
         weights = weights[torch.from_numpy(kept)]
-        rows = rows.iloc[: len(kept)].assign(activation=rows["activation"].to_numpy()[kept])
+        named = rows.iloc[: len(kept)][["model_id", "seed", "split"]]
+        rows = rows.iloc[kept].drop(columns=list(named)).reset_index(drop=True).join(named)
     measured = {
-        "centroid_accuracy": centroid_accuracy(arch, anchors, autoencoder, rows, images, config),
+        "centroid_accuracy": centroid_accuracy(
+            arch, selected(config.sampler, anchors), autoencoder, rows, images, config
+        ),
         "anchor_distance": nearest_distance(weights, states.weights) / float(states.weights.norm(dim=1).mean()),
         "reconstruction_distance": reconstruction_distance(weights, anchors, autoencoder),
     }
-    population = store_population(config, zoo, arch, weights, rows, images, sampler, measured)
+    population = store_population(config, zoo, arch, weights, rows, images, sampler, measured, folder)
     print_summary(population)
     return population
 
@@ -73,37 +79,46 @@ def anchor_points(states: States, autoencoder: Autoencoder | None) -> Anchors:
         table["epoch"].to_numpy(),
         table["val_acc"].to_numpy(),
         table["test_acc"].to_numpy(),
-        table,
+        table[list(FACTORS)],
     )
 
 
 def draw(
     sampler: Sampler, anchors: Anchors, autoencoder: Autoencoder | None, n: int, seed: int
-) -> tuple[Tensor, list[str]]:
-    """Draw `n` networks: weights [n, P], and the activation of each.
+) -> tuple[Tensor, Tensor]:
+    """Draw `n` networks: weights [n, P], and the points they are, [n, D]: embeddings, or the weights themselves.
 
-    An embedding does not name the activation: where anchors differ in it, a draw gets that of its nearest anchor.
+    Raises:
+        UserError: if a sampler of the user's draws something else.
     """
-    points = torch.from_numpy(sampler.sample(n, seed))
-    weights = points if autoencoder is None else in_batches(autoencoder.decode, points)
+    drawn = np.asarray(sampler.sample(n, seed), np.float32)
+    if drawn.shape != (n, anchors.embeddings.shape[1]):
+        raise UserError(
+            f"sampler: {type(sampler).__name__}.sample drew {list(drawn.shape)}, but {n} points of "
+            f"{anchors.embeddings.shape[1]} dimensions are wanted"
+        )
+    points = torch.from_numpy(drawn)
+    return points if autoencoder is None else in_batches(autoencoder.decode, points), points
+
+
+def population_table(points: Tensor, anchors: Anchors, asked: pd.DataFrame | None, seed: int) -> pd.DataFrame:
+    """The models of a population as rows of a zoo: what they are, and how they would be trained on.
+
+    A factor that draws were asked to have is theirs. For the others: an embedding does not name the activation, so a
+    draw gets that of its nearest anchor; and how most of the zoo was trained is how it would be trained on.
+    """
+    n = len(points)
+    table = pd.DataFrame({"model_id": range(n), "seed": range(seed * n, seed * n + n), "init": "sampled"})
     assert anchors.properties is not None
     known = anchors.properties["activation"].to_numpy()
-    if len(set(known)) == 1:
-        return weights, [known[0]] * n
-    nearest = torch.cat(
-        [torch.cdist(part, torch.from_numpy(anchors.embeddings)).argmin(1) for part in points.split(500)]
-    )
-    return weights, known[nearest.numpy()].tolist()
-
-
-def population_table(activations: list[str], states: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The models of a population as rows of a zoo: how they would be trained on is what most of the zoo was trained with."""
-    n = len(activations)
-    table = pd.DataFrame({"model_id": range(n), "seed": range(seed * n, seed * n + n), "init": "sampled"})
-    table["activation"] = activations
-    for factor in ("optimizer", "lr", "weight_decay", "dropout"):
-        table[factor] = states[factor].mode()[0]
+    nearest = [torch.cdist(part, torch.from_numpy(anchors.embeddings)).argmin(1) for part in points.split(500)]
+    table["activation"] = known[torch.cat(nearest).numpy()]
+    for factor in TRAINING_FACTORS:
+        table[factor] = anchors.properties[factor].mode()[0]
     table["split"] = deal_splits(n, seed)
+    for factor in ("activation", *TRAINING_FACTORS):
+        if asked is not None and factor in asked:
+            table[factor] = asked[factor].to_numpy()
     return table
 
 
@@ -138,7 +153,7 @@ def centroid_accuracy(
     images: ImageData,
     config: Any,
 ) -> float:
-    """Test accuracy of the network in the middle of all anchors: what a population of one network can reach."""
+    """Test accuracy of the network in the middle of the anchors: what a population of one network can reach."""
     centre = torch.from_numpy(anchors.embeddings.mean(axis=0, keepdims=True))
     weights = centre if autoencoder is None else in_batches(autoencoder.decode, centre)
     with Networks(arch, weights, rows.head(1), images, config.engine) as networks:
@@ -166,15 +181,17 @@ def reconstruction_distance(weights: Tensor, anchors: Anchors, autoencoder: Auto
     Returns:
         Mean distance of `weights` [n, P] to the nearest reconstruction, over the mean distance of a reconstruction to the
         nearest one of another model: 0 for reconstructions, about 1 for what is as new as another model. None without
-        an autoencoder.
+        an autoencoder or another model.
     """
     if autoencoder is None:
+        return None
+    if len(set(anchors.model_id)) == 1:
         return None
     decoded = in_batches(autoencoder.decode, torch.from_numpy(anchors.embeddings))
     models = torch.tensor(anchors.model_id)
     few = torch.arange(0, len(decoded), math.ceil(len(decoded) / COMPARED_STATES))
     between = nearest_distance(decoded[few], decoded, models[few, None] == models)
-    return nearest_distance(weights, decoded) / between
+    return nearest_distance(weights, decoded) / max(between, 1e-12)  # which a decoder has that knows one network only
 
 
 def store_population(
@@ -186,25 +203,35 @@ def store_population(
     images: ImageData,
     sampler: Sampler,
     measured: dict[str, float | None],
+    folder: Path,
 ) -> Zoo:
-    """Write the population as a zoo of one epoch, 0, with its scores."""
-    source = {"name": zoo.name, "fingerprint": zoo.description["dataset"]["fingerprint"]}
+    """Write the population as a zoo of one epoch, 0, with its scores.
+
+    Args:
+        folder: of the autoencoder.
+        measured: what goes along with it for the audit.
+    """
+    in_latent = sampler.space == "latent"
+    uses_images = config.autoencoder.uses_images if in_latent else config.autoencoder.align == "activations"
     spec: dict[str, Any] = {
-        "kind": "sampled", "zoo": source, "sampler": asdict(config.sampler), "draws": sampler.kind, "space": sampler.space,
+        "kind": "sampled", "models": len(rows), "zoo": {"name": zoo.name, "identity": zoo.identity},
+        "sampler": asdict(config.sampler), "draws": sampler.kind, "space": sampler.space, "uses_images": uses_images,
         "population_seed": config.population.seed, "states": config.autoencoder.states, "align": config.autoencoder.align,
-        **measured,
     }  # fmt: skip
-    if sampler.space == "latent":
-        spec |= {"autoencoder": asdict(config.autoencoder), "uses_images": config.autoencoder.loss.behaviour > 0}
+    if in_latent:
+        spec["autoencoder"] = trained_description(folder)["autoencoder"]
+        spec["autoencoder_file"] = hashlib.sha256((folder / "best.safetensors").read_bytes()).hexdigest()
     description = {
         "name": config.population.name,
         "published": None,
+        "about": about(config, zoo, sampler, uses_images),
         "spec": spec,
         **{key: zoo.description[key] for key in ("protocol", "arch", "dataset", "engine", "metrics")},
         "metrics": [name for name in zoo.description["metrics"] if not name.startswith(("train_eval", "weight_max"))],
         "epochs": 0,
         "versions": {name: version(name) for name in ("hyperzoo", "torch", "numpy")},
         "command": command(("paths.", "logger", "engine.threads")),
+        "measured": measured,
     }
     population = Zoo.create(Path(config.paths.root) / "zoos" / config.population.name, description, rows)
     values = np.ascontiguousarray(weights.numpy(), np.float32)
@@ -219,11 +246,19 @@ def store_population(
             optimizer = {"first_moment": fresh.first_moment, "second_moment": fresh.second_moment, "step": fresh.step}
             block.commit(0, {"weights": part}, metrics, optimizer)
     population.finalise()
-    drawn = len(rows) * config.sampler.best_of
-    by = "accuracy and variety" if config.sampler.variety > 0 else "accuracy"
-    kept = f", chosen for {by} on validation images from {drawn}" if drawn > len(rows) else ""
-    console.print(
-        f"{len(rows)} networks{kept}, drawn by {config.sampler.label}: {sampler.kind}, in the {sampler.space} space",
-        highlight=False,
-    )
+    console.print(description["about"], highlight=False)
     return Zoo.open(population.path)
+
+
+def about(config: Any, zoo: Zoo, sampler: Sampler, uses_images: bool) -> str:
+    """What a population is, in words that go wherever it goes."""
+    chosen = config.sampler
+    learnt = f"the embeddings of autoencoder {config.autoencoder.name}" if sampler.space == "latent" else "weights"
+    anchors = anchors_in_words(chosen.top, chosen.top_by)
+    words = f"Networks drawn by sampler {chosen.label} ({sampler.kind}) from {learnt} of zoo {zoo.name}, {anchors}."
+    if chosen.best_of > 1:
+        by = "accuracy and variety" if chosen.variety > 0 else "accuracy"
+        words += f" One in {chosen.best_of} draws is kept, chosen for {by} on validation images."
+    return words + (
+        " Images were used in learning the weights." if uses_images else " No image was used in learning the weights."
+    )

@@ -97,28 +97,37 @@ def read_states(zoo: Zoo, config: AutoencoderConfig, folder: Path, images: Image
             f"autoencoder.states: zoo {zoo.name!r} has no epoch {', '.join(map(str, missing))}; it has 0 to {zoo.epochs[-1]}"
         )
     arch = Architecture.from_dict(zoo.description["arch"])
-    table = (
-        None if config.align == "none" else zoo_permutations(zoo, arch, config.align, config.states[-1], folder, images)
-    )
+    aligned = None
+    if config.align != "none":
+        aligned = zoo_permutations(zoo, arch, config.align, max(config.states), folder, images)
     states = {}
     for split in SPLITS:
-        data = zoo.dataset(split, config.states, PROPERTIES)
-        if not len(data):
-            raise UserError(f"zoo {zoo.name!r} has no finite state in its {split} split at epochs {config.states}")
-        weights = data.weights
-        if table is not None:
+        data = zoo.dataset(split, sorted(config.states), PROPERTIES)
+        weights, rows = data.weights, data.table
+        if aligned is not None and len(rows):
             permutations = Permutations(arch)
-            of_states = table[torch.tensor(data.table["model_id"].tolist())]
-            weights = permutations.apply(weights, permutations.split(of_states))
-        states[split] = States(weights, data.table)
+            of_states = aligned[torch.tensor(rows["model_id"].tolist())]
+            known = (of_states >= 0).all(1)
+            weights = permutations.apply(weights[known], permutations.split(of_states[known]))
+            rows = rows[known.numpy()].reset_index(drop=True)
+        if not len(rows):
+            raise _nothing_finite(zoo, split, config.states)
+        states[split] = States(weights, rows)
     return states
 
 
+def _nothing_finite(zoo: Zoo, split: str, epochs: list[int]) -> UserError:
+    return UserError(f"zoo {zoo.name!r} has no finite state in its {split} split at epochs {epochs}")
+
+
 def zoo_permutations(zoo: Zoo, arch: Architecture, mode: str, epoch: int, folder: Path, images: ImageData) -> Tensor:
-    """The permutation that aligns each model of a zoo (see `align`): int64 [models, neurons]; identity for diverged ones.
+    """The permutation that aligns each model of a zoo (see `align`): int64 [models, neurons]; -1 for diverged ones.
 
     A model is matched at one epoch, and keeps that order at all: its neurons do not change places while it learns. The
     mean that models are matched to is that of the train split. Kept in `folder`, and computed again when the zoo has changed.
+
+    Raises:
+        UserError: if no model of the train split is finite at that epoch.
     """
     manifest = hashlib.sha256((zoo.path / "manifest.json").read_bytes()).hexdigest()
     file = folder / f"alignment-{mode}-epoch-{epoch:04d}.safetensors"
@@ -128,6 +137,8 @@ def zoo_permutations(zoo: Zoo, arch: Architecture, mode: str, epoch: int, folder
     weights = torch.from_numpy(zoo.weights(epochs=[epoch])[:, 0])
     finite = torch.isfinite(weights).all(dim=1).nonzero()[:, 0]
     models = zoo.models.iloc[finite.numpy()].reset_index(drop=True)
+    if not (models["split"] == "train").any():
+        raise _nothing_finite(zoo, "train", [epoch])
     pictures = images.normalise(images.train.pixels[:MATCHING_IMAGES].to("cpu")) if mode == "activations" else None
     _, of_finite = align(
         weights[finite],
@@ -137,8 +148,7 @@ def zoo_permutations(zoo: Zoo, arch: Architecture, mode: str, epoch: int, folder
         images=pictures,
         activations=models["activation"].tolist(),
     )
-    permutations = Permutations(arch)
-    table = torch.cat(permutations.identity(len(weights)), dim=1)
+    table = torch.full((len(weights), of_finite.shape[1]), -1)
     table[finite] = of_finite
     folder.mkdir(parents=True, exist_ok=True)
     save_permutations(file, table, manifest, mode)

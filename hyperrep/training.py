@@ -10,7 +10,7 @@ import json
 import math
 import time
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from rich.table import Table
+from safetensors import SafetensorError
 from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
@@ -88,6 +89,7 @@ def train_hyperrep(config: Any) -> None:
                 raise KeyboardInterrupt from stop
     autoencoder = load_autoencoder(folder, config.autoencoder, zoo)
     results = reconstruction_results(autoencoder, arch, states, images, config.engine)
+    results["uses_images"] = config.autoencoder.uses_images
     write_file(folder / "results.csv", results.to_csv(index=False).encode())
     print_results(zoo, config.autoencoder, results)
 
@@ -105,8 +107,13 @@ def describe(config: AutoencoderConfig, zoo: Zoo, folder: Path) -> None:
     """
     description = _description(config, zoo)
     if (folder / "hyperrep.json").exists():
-        there = json.loads((folder / "hyperrep.json").read_bytes())
-        if config.optimizer.schedule != "cosine" and config.loss.behaviour_full == 0:
+        there = trained_description(folder)
+        epochs = there["autoencoder"]["optimizer"]["epochs"]
+        if (
+            config.optimizer.schedule != "cosine"
+            and config.loss.behaviour_full == 0
+            and epochs < config.optimizer.epochs
+        ):
             # Both span the epochs; without them, a longer training begins like a shorter one.
             there["autoencoder"]["optimizer"]["epochs"] = config.optimizer.epochs
         _refuse_differences(folder, there, description)
@@ -118,7 +125,7 @@ def _description(config: AutoencoderConfig, zoo: Zoo) -> dict[str, Any]:
     description = {
         "autoencoder": asdict(config), "zoo": zoo.name, "arch": zoo.description["arch"],
         "fingerprint": zoo.description["dataset"]["fingerprint"], "models": zoo.n_models,
-        "uses_images": config.loss.behaviour > 0,
+        "made_from": zoo.identity, "uses_images": config.uses_images,
     }  # fmt: skip
     return json.loads(json.dumps(description))
 
@@ -191,7 +198,10 @@ class AutoencoderModule(pl.LightningModule):
         if config.optimizer.compile:
             self.views = torch.compile(self.autoencoder)  # type: ignore[assignment]
         self.done, self.best = 0, math.inf
-        self.lowest, self.bad, self.factor = math.inf, 0, 1.0  # schedule=plateau
+        self.plateau = Plateau()
+        # What reconstructions are watched on while training: nothing that is reported on.
+        watched = images.val if len(images.val) else images.train
+        self.watched = Images(watched.pixels[:WATCHED_IMAGES], watched.labels[:WATCHED_IMAGES])
         self.sums: dict[str, Tensor] = {}
         self.steps = max(1, len(train) // config.optimizer.batch_size)
         self.began = time.monotonic()
@@ -228,7 +238,7 @@ class AutoencoderModule(pl.LightningModule):
     def _rate(self, step: int) -> float:
         if self.config.optimizer.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * step / (self.config.optimizer.epochs * self.steps)))
-        return self.factor
+        return self.plateau.factor
 
     def _behaviour_weight(self, step: int) -> float:
         """0 until `behaviour_from` of the training, then rising to the weight that the config gives, at `behaviour_full`."""
@@ -301,10 +311,8 @@ class AutoencoderModule(pl.LightningModule):
         config = self.config.optimizer
         self.done += 1
         means = {name: float(total) / self.steps for name, total in self.sums.items()}
-        self.bad = 0 if means["loss"] < self.lowest * (1 - 1e-4) else self.bad + 1
-        self.lowest = min(self.lowest, means["loss"])
-        if config.schedule == "plateau" and self.bad > PATIENCE:
-            self.factor, self.bad = self.factor * CUT, 0
+        if config.schedule == "plateau":
+            self.plateau.step(means["loss"])
         measured: dict[str, float] = {}
         if self.done % config.validate_every == 0 or self.done == config.epochs:
             measured = self.validate_now()
@@ -315,8 +323,8 @@ class AutoencoderModule(pl.LightningModule):
             pace = spent / max(1, self.trainer.current_epoch + 1)
             console.print(
                 f"epoch {self.done}/{config.epochs}, {left * pace / 60:.0f} min left: loss {means['loss']:.4f}, unseen "
-                f"{measured['val/loss']:.4f}; R² {measured['train/r2']:.3f}, unseen {measured['val/r2']:.3f}; accuracy of "
-                f"reconstructions {100 * measured['train/accuracy']:.1f} %, unseen {100 * measured['val/accuracy']:.1f} %",
+                f"{measured['val/loss']:.4f}; R² {measured['seen/r2']:.3f}, unseen {measured['val/r2']:.3f}; accuracy of "
+                f"reconstructions {100 * measured['seen/accuracy']:.1f} %, unseen {100 * measured['val/accuracy']:.1f} %",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -327,30 +335,33 @@ class AutoencoderModule(pl.LightningModule):
 
     @torch.no_grad()
     def validate_now(self) -> dict[str, float]:
-        """Loss on clean validation states, R² overall and by layer, accuracy of reconstructions; train and unseen."""
+        """Loss, R² overall and by layer, and accuracy of reconstructions, of clean states at the last of the epochs.
+
+        Of 100 models that are trained on ("seen/…") and of 100 of the validation split ("val/…").
+        """
         self.autoencoder.eval()
         layers = layer_of_parameter(self.arch).to(self.device)
         names = [layer.name for layer in self.autoencoder.tokens.layers]
         mean = self.train_weights.mean(0)
-        few = Images(self.images.val.pixels[:WATCHED_IMAGES], self.images.val.labels[:WATCHED_IMAGES])
+        few = self.watched.to(self.device)
         measured = {}
-        for split in ("train", "val"):
-            states = self.states[split].at(self.config.states[-1], WATCHED_MODELS)
+        for name, split in (("seen", "train"), ("val", "val")):
+            states = self.states[split].at(max(self.config.states), WATCHED_MODELS)
             weights = states.weights.to(self.device)
             decoded = self.autoencoder(weights)[1]
-            measured[f"{split}/r2"] = float(r_squared(decoded, weights, mean))
-            for i, name in enumerate(names):
+            measured[f"{name}/r2"] = float(r_squared(decoded, weights, mean))
+            for i, layer in enumerate(names):
                 of = layers == i
-                measured[f"{split}/r2_{name}"] = float(r_squared(decoded[:, of], weights[:, of], mean[of]))
+                measured[f"{name}/r2_{layer}"] = float(r_squared(decoded[:, of], weights[:, of], mean[of]))
             loss = (1 - self.config.loss.contrast) * reconstruction_loss(decoded, weights, self.sigmas)
             if self.config.loss.behaviour > 0:
                 seen = self.images.normalise(few.pixels[:256])
                 activations = states.table["activation"].tolist()
                 wanted, got = (outputs(self.arch, w, seen, activations) for w in (weights, decoded))
                 loss = loss + self.config.loss.behaviour * behavioural_loss(got, wanted)
-            measured[f"{split}/loss"] = float(loss)
+            measured[f"{name}/loss"] = float(loss)
             with Networks(self.arch, decoded, states.table, self.images, self.engine, self.device) as networks:
-                measured[f"{split}/accuracy"] = float(networks.scores(few).accuracy.mean())
+                measured[f"{name}/accuracy"] = float(networks.scores(few).accuracy.mean())
         self.autoencoder.train()
         return measured
 
@@ -362,7 +373,7 @@ class AutoencoderModule(pl.LightningModule):
             state = self.optimizers().optimizer.state  # type: ignore[union-attr]
             for key, parameter in self.autoencoder.named_parameters():
                 tensors |= {f"{kind}.{key}": value for kind, value in state.get(parameter, {}).items()}
-        progress = {key: getattr(self, key) for key in ("done", "best", "lowest", "bad", "factor")}
+        progress = {"done": self.done, "best": self.best, "plateau": asdict(self.plateau)}
         tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
         write_file(self.folder / name, to_safetensors(tensors, {"progress": json.dumps(progress)}))
 
@@ -371,11 +382,8 @@ class AutoencoderModule(pl.LightningModule):
         file = self.folder / "last.safetensors"
         self.moments: dict[str, Tensor] = {}
         if file.exists():
-            data = file.read_bytes()
-            tensors = from_safetensors(data)
-            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            for key, value in json.loads(header["__metadata__"]["progress"]).items():
-                setattr(self, key, value)
+            tensors, progress = read_checkpoint(file)
+            self.done, self.best, self.plateau = progress["done"], progress["best"], Plateau(**progress["plateau"])
             self.autoencoder.load_state_dict(
                 {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
             )
@@ -383,23 +391,79 @@ class AutoencoderModule(pl.LightningModule):
         return self.done
 
 
+@dataclass
+class Plateau:
+    """schedule=plateau, as published: torch's ReduceLROnPlateau with factor 0.3 on the training loss.
+
+    Attributes:
+        factor: of the learning rate.
+        lowest: loss so far.
+        bad: epochs since it was last undercut by more than one in 10,000.
+    """
+
+    factor: float = 1.0
+    lowest: float = math.inf
+    bad: int = 0
+
+    def step(self, loss: float) -> None:
+        """After an epoch: a loss that is no better for more than 10 epochs cuts the rate."""
+        if loss < self.lowest * (1 - 1e-4):
+            self.lowest, self.bad = loss, 0
+        else:
+            self.bad += 1
+        if self.bad > PATIENCE:
+            self.factor, self.bad = self.factor * CUT, 0
+
+
+def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and progress of a checkpoint.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    try:
+        data = file.read_bytes()
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return from_safetensors(data), json.loads(header["__metadata__"]["progress"])
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{file} is damaged ({error}): restore it from a copy, or remove {file.parent} and train again"
+        ) from error
+
+
 def load_autoencoder(folder: Path, config: AutoencoderConfig, zoo: Zoo) -> Autoencoder:
     """The best autoencoder of a folder, in evaluation mode.
 
     Raises:
-        UserError: if it was not trained yet, or is another one than `config` describes (how it was optimised aside).
+        UserError: if it is not trained, or is another one than `config` describes (how it was optimised aside).
     """
-    file = folder / "best.safetensors"
-    if not file.exists():
+    last, best = folder / "last.safetensors", folder / "best.safetensors"
+    if not last.exists():
         raise UserError(f"no trained autoencoder in {folder}: make it with task=hyperrep and the same overrides")
-    there = json.loads((folder / "hyperrep.json").read_bytes())
-    asked = _description(config, zoo)
+    there, asked = trained_description(folder), _description(config, zoo)
+    epochs = there["autoencoder"]["optimizer"]["epochs"]
     there["autoencoder"]["optimizer"] = asked["autoencoder"]["optimizer"]
     _refuse_differences(folder, there, asked)
+    done = read_checkpoint(last)[1]["done"]
+    if done < epochs:
+        raise UserError(
+            f"the autoencoder in {folder} was trained for {done} of {epochs} epochs: task=hyperrep with the same overrides "
+            "goes on"
+        )
+    if not best.exists():
+        raise UserError(
+            f"the training in {folder} diverged: its loss on validation models was never finite; try a smaller "
+            "autoencoder.optimizer.lr under another autoencoder.name"
+        )
     autoencoder = Autoencoder(config, Architecture.from_dict(zoo.description["arch"]))
-    tensors = from_safetensors(file.read_bytes())
+    tensors = read_checkpoint(best)[0]
     autoencoder.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items()})
     return autoencoder.eval()
+
+
+def trained_description(folder: Path) -> dict[str, Any]:
+    """What hyperrep.json says of the autoencoder in a folder."""
+    return json.loads((folder / "hyperrep.json").read_bytes())
 
 
 @torch.no_grad()
@@ -433,7 +497,7 @@ def reconstruction_results(
 
 def print_results(zoo: Zoo, config: AutoencoderConfig, results: pd.DataFrame) -> None:
     """A table: train, val and test models; the last two were never trained on."""
-    note = "; its training used images" if config.loss.behaviour > 0 else ""
+    note = "; its training used images" if config.uses_images else ""
     table = Table(title=f"Autoencoder {config.name} of zoo {zoo.name}{note}", title_justify="left")
     for column in ("models", "n", "test accuracy of originals", "of reconstructions", "R²"):
         table.add_column(column)

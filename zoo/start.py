@@ -80,6 +80,13 @@ class Start:
             "dataset": self.zoo.description["dataset"]["name"], "first_model": first,
         }  # fmt: skip
 
+    @property
+    def about(self) -> str:
+        """A sentence for the card."""
+        there = self.zoo.description
+        source = f"Fine-tuned: epoch 0 is epoch {self.epoch} of {self.zoo.name} (images: {there['dataset']['name']})."
+        return " ".join([source, *([there["about"]] if "about" in there else [])])
+
     def population(self, rows: pd.DataFrame) -> Population:
         """Some of `models` before training: the stored weights and buffers, with fresh optimisers."""
         weights = self.zoo.weights(models=rows["start_model"], epochs=[self.epoch])[:, 0]

@@ -40,7 +40,7 @@ FACTORS = ["seed", "init", "activation", "optimizer", "lr", "weight_decay", "dro
 SPLITS = ["train", "val", "test"]
 SCORES = ["train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc"]
 WEIGHT_MAX_ABS = "weight_max_abs"  # the one metric the store computes itself: it tells a diverged model
-MAY_CHANGE = {"models", "epochs", "versions", "command"}  # everything else in zoo.json identifies the zoo
+MAY_CHANGE = {"models", "epochs", "versions", "command", "measured"}  # everything else in zoo.json identifies the zoo
 ROOT_FILES = ["zoo.json", "models.parquet", "metrics.parquet", "README.md"]
 
 
@@ -239,6 +239,13 @@ class Zoo:
         empty = np.empty(0)
         table = pd.DataFrame({name: np.concatenate([empty, *(p.ravel() for p in ps)]) for name, ps in columns.items()})
         return table.astype({"model_id": "int64", "epoch": "int64"})
+
+    @property
+    def identity(self) -> str:
+        """sha256 of all that determines the models, their splits among it: equal for a zoo that was made again."""
+        kept = {k: v for k, v in self.description.items() if k not in MAY_CHANGE | {"name", "about", "published"}}
+        rows = self._read_models().drop(columns=["status", "diverged_epoch"])
+        return hashlib.sha256(_json(kept) + rows.to_csv(index=False).encode()).hexdigest()
 
     # --------------------------------------------------------------------------------------- weights
 
@@ -455,7 +462,7 @@ class Zoo:
             more = f"; and {len(keys) - 8} more differences" if len(keys) > 8 else ""
             raise UserError(
                 f"zoo {self.name!r} in {self.path} was made with {'; '.join(shown)}{more}: "
-                "choose another zoo.name or paths.root"
+                "choose another zoo.name (population.name of a population) or paths.root"
             )
 
     def _must_grow(self, asked: dict[str, Any]) -> bool:
@@ -508,6 +515,7 @@ class Zoo:
         lines = [
             f"# Zoo {self.name}",
             "",
+            *([self.description["about"], ""] if "about" in self.description else []),
             f"{len(models)} models ({splits}), each with {len(self.epochs)} states (epochs 0 to {self.epochs[-1]}; 0 is "
             f"before training) of {self.n_parameters} weights. "
             f"Architecture: {self.description['arch'].get('name', 'see zoo.json')}. "

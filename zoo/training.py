@@ -273,6 +273,7 @@ def describe(config: Config, arch: Architecture, data: ImageData, start: Start |
         "name": zoo.name,
         "published": None if start else zoo.published,
         "spec": {"kind": "fine_tuned", "start": start.identity} if start else spec,
+        **({"about": start.about} if start else {}),
         "protocol": protocol,
         "arch": arch.to_dict(),
         "dataset": {

@@ -9,11 +9,14 @@ from importlib import import_module
 from pkgutil import resolve_name
 from typing import Any
 
-from hyperrep.samplers.sampler import Anchors, Sampler, top
+from hyperrep.samplers.sampler import KINDS, SPACES, Anchors, Sampler, top
 from zoo.config import did_you_mean
 from zoo.errors import UserError
 
-__all__ = ["SAMPLERS", "Anchors", "Sampler", "SamplerConfig", "fit_sampler", "sampler_class", "sampler_problems", "top"]
+__all__ = [
+    "SAMPLERS", "Anchors", "Sampler", "SamplerConfig", "anchors_in_words", "fit_sampler", "sampler_class",
+    "sampler_problems", "selected", "top",
+]  # fmt: skip
 
 # Module in this folder -> class. By name, because some bring Lightning, which a command line that is refused can do without.
 SAMPLERS = {
@@ -81,6 +84,10 @@ def sampler_class(name: str) -> type[Sampler]:
         raise UserError(f"sampler.name: {name} cannot be imported ({error})") from error
     if not (isinstance(kind, type) and issubclass(kind, Sampler) and dataclasses.is_dataclass(kind)):
         raise UserError(f"sampler.name: {name} is no dataclass derived from hyperrep.samplers.Sampler")
+    if kind.__abstractmethods__ or getattr(kind, "kind", 0) not in KINDS or getattr(kind, "space", 0) not in SPACES:
+        raise UserError(
+            f"sampler.name: {name} needs fit and sample, kind ({' or '.join(KINDS)}) and space ({' or '.join(SPACES)})"
+        )
     return kind
 
 
@@ -145,7 +152,20 @@ def fit_sampler(config: SamplerConfig, anchors: Anchors, accelerator: str = "cpu
         UserError: if options are wrong (all at once), or the anchors cannot be selected or are too few.
     """
     sampler = build_sampler(config)
-    if config.top is not None:
-        anchors = top(anchors, config.top, "test_accuracy" if config.top_by == "test" else "val_accuracy")
-    sampler.fit(anchors, accelerator)
+    sampler.fit(selected(config, anchors), accelerator)
     return sampler
+
+
+def anchors_in_words(share: float | None, by: str) -> str:
+    """Which anchors a sampler was fitted to."""
+    if share is None:
+        return "all training models"
+    chosen = f"the best {share:.0%} of the training models by {by} accuracy"
+    return chosen + (", ON WHICH THEY ARE REPORTED" if by == "test" else "")
+
+
+def selected(config: SamplerConfig, anchors: Anchors) -> Anchors:
+    """The anchors that `config.top` and `config.top_by` select. Raises UserError as `top`."""
+    if config.top is None:
+        return anchors
+    return top(anchors, config.top, "test_accuracy" if config.top_by == "test" else "val_accuracy")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
@@ -73,9 +74,7 @@ class FlowSampler(Sampler):
             UserError: if a property was not trained with or cannot have the value.
         """
         random = np.random.default_rng(seed)
-        condition = (self.condition or {}) if condition is None else condition
-        given = {name: value for name, value in condition.items() if value is not None}
-        features = torch.from_numpy(self.properties.draw(n, given, random))
+        features = torch.from_numpy(self.properties.encode(self._drawn(n, random, condition)))
         x = torch.from_numpy(random.standard_normal((n, len(self.mean)), dtype=np.float32))
         dt = 1 / SAMPLING_STEPS
         for step in range(SAMPLING_STEPS):
@@ -83,6 +82,14 @@ class FlowSampler(Sampler):
             slope = self.field(x, t, features)
             x = x + dt / 2 * (slope + self.field(x + dt * slope, t + dt, features))
         return (self.mean + self.scale * x.numpy()).clip(-1, 1)
+
+    def factors(self, n: int, seed: int) -> pd.DataFrame:
+        """The properties that the field was given for the draws of `sample(n, seed)`."""
+        return self._drawn(n, np.random.default_rng(seed), None)
+
+    def _drawn(self, n: int, random: np.random.Generator, condition: Mapping[str, Any] | None) -> pd.DataFrame:
+        condition = (self.condition or {}) if condition is None else condition
+        return self.properties.draw(n, {k: value for k, value in condition.items() if value is not None}, random)
 
 
 class VelocityField(pl.LightningModule):

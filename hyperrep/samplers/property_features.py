@@ -18,7 +18,7 @@ class PropertyFeatures:
 
     Args:
         anchors: whose properties are the reference.
-        names: "val_accuracy", "epoch" or columns of `anchors.properties`; test accuracy is none of them.
+        names: "val_accuracy", "epoch" or generating factors, the columns of `anchors.properties`.
 
     Attributes:
         rows: the properties of the anchors as they are, one row an anchor.
@@ -56,8 +56,8 @@ class PropertyFeatures:
                 columns.append(((values - reference.mean()) / (reference.std(ddof=0) or 1.0))[:, None])
         return np.concatenate(columns, axis=1).astype(np.float32)
 
-    def draw(self, n: int, condition: Mapping[str, Any], random: np.random.Generator) -> np.ndarray:
-        """Features of `n` random anchors, with the values of `condition` in place of theirs, float32 [n, width].
+    def draw(self, n: int, condition: Mapping[str, Any], random: np.random.Generator) -> pd.DataFrame:
+        """Properties of `n` random anchors, with the values of `condition` in place of theirs: one row a draw.
 
         Raises:
             UserError: if a value is not one that the property can have, or was not trained with.
@@ -72,7 +72,7 @@ class PropertyFeatures:
             if name not in self.categories and not isinstance(value, (int, float, np.number)):
                 raise UserError(f"sampler.condition.{name}: got {value!r}, which is not a number.")
             rows = rows.assign(**{name: value})
-        return self.encode(rows)
+        return rows.reset_index(drop=True)
 
 
 def _is_number(values: pd.Series) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from zoo.errors import UserError
 
 Kind = Literal["independent", "anchored"]
 Space = Literal["latent", "weights"]
+KINDS, SPACES = get_args(Kind), get_args(Space)
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Anchors:
         epoch: int [n].
         val_accuracy: float [n], fraction in [0, 1] on validation images.
         test_accuracy: float [n], fraction in [0, 1] on test images.
-        properties: one row a point with the generating factors, or None.
+        properties: one row a point with the generating factors (nothing measured on test images), or None.
 
     Raises:
         UserError: if there is no point, or one that is not finite.
@@ -150,6 +151,10 @@ class Sampler(ABC):
     @abstractmethod
     def sample(self, n: int, seed: int) -> np.ndarray:
         """Draw `n` points, float32 [n, D]. The seed alone decides; no global random state is read or changed."""
+
+    def factors(self, n: int, seed: int) -> pd.DataFrame | None:
+        """The generating factors that the draws of `sample(n, seed)` were asked to have, one row a draw; None: none."""
+        return None
 
 
 @dataclass

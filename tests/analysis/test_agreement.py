@@ -19,11 +19,12 @@ def test_disagreement_is_that_of_each_pair():
 
 def test_nearest_other():
     random = np.random.default_rng(1)
-    apart = random.random((2, 3 * 4)) + 0.1  # 2 models beside 3 epochs of 4 models
-    apart[0, 4], apart[1, 9] = 0, 0  # themselves, at another epoch
-    expected = [min(row[k] for k in range(12) if k % 4 != i) for i, row in enumerate(apart)]
-    assert nearest_other(apart, 4) == pytest.approx(np.mean(expected))
-    assert nearest_other(np.zeros((1, 3)), 1) == 0
+    apart = random.random((2, 12)) + 0.1
+    models, others = np.array([5, 2]), np.array([5, 5, 1, 1, 1, 2, 2, 3, 3, 3, 9, 9])
+    apart[0, 1], apart[1, 6] = 0, 0  # themselves, at another epoch
+    expected = [min(row[k] for k in range(12) if others[k] != model) for row, model in zip(apart, models)]
+    assert nearest_other(apart, models, others) == pytest.approx(np.mean(expected))
+    assert nearest_other(np.zeros((1, 3)), np.array([1]), np.array([1, 1, 1])) == 0
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,9 @@ def test_nearest_other():
         ((0.06, 0.1, 0.09, 0.2, 0.6), "collapsed"),
         ((0.06, 0.1, 0.19, 0.2, 0.6), "narrow"),
         ((0.06, 0.1, 0.2, 0.2, np.nan), "new"),
+        ((0.06, 0.1, np.nan, 0.2, 1), "unknown"),
+        ((0.06, 0.1, 0.2, np.nan, 1), "unknown"),
+        ((0.0, 0.0, np.nan, np.nan, 1), "copies"),
     ],
 )
 def test_verdicts(numbers, word):

@@ -566,6 +566,24 @@ class Doubled(Sampler):
         return self.factor * self.anchors[np.random.default_rng(seed).integers(len(self.anchors), size=n)] + self.offset
 
 
+@dataclass
+class Nowhere(Doubled):
+    """A sampler of a user that does not say where its draws are."""
+
+    space = None
+
+
+@dataclass
+class Idle(Sampler):
+    """A sampler of a user that cannot sample."""
+
+    kind = "anchored"
+    space = "latent"
+
+    def fit(self, anchors, accelerator="cpu"):
+        pass
+
+
 MINE = f"{__name__}.Doubled"
 
 
@@ -583,6 +601,8 @@ def test_a_class_of_the_user_is_a_sampler():
         ("kda", None, "got 'kda'; did you mean kde?"),
         ("nowhere.Sampler", None, "nowhere.Sampler cannot be imported"),
         ("numpy.ndarray", None, "no dataclass derived from"),
+        (f"{__name__}.Nowhere", {"factor": 1.0}, "needs fit and sample, kind .independent or anchored. and space"),
+        (f"{__name__}.Idle", {}, "needs fit and sample, kind"),
         (MINE, {}, "sampler.factor: is missing"),
         (MINE, {"factor": 1.0, "factr": 2}, "sampler.factr: .* has no such option; it has: factor, offset"),
     ],

@@ -6,13 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load as from_safetensors
 
 from analysis.novelty import audit_population
+from hyperrep.samplers.soup import SoupSampler
 from hyperrep.sampling import sample_population
-from hyperrep.training import AutoencoderModule, train_hyperrep
+from hyperrep.states import read_states
+from hyperrep.training import AutoencoderModule, Plateau, train_hyperrep
 from tests.integration.test_train_zoo import configure, hashes, train
 from zoo import Zoo
+from zoo.architecture import Architecture
 from zoo.errors import UserError
+from zoo.training import read_images
 
 ZOO = ["zoo=digits_seed", "zoo.models=24", "zoo.epochs=4", "dataset.train_size=300"]
 TINY = [
@@ -48,13 +53,18 @@ def test_results_tell_seen_from_unseen(root):
 
 
 @pytest.mark.parametrize("behaviour", [0.0, 0.3])
-def test_an_interrupted_training_ends_the_same(root, zoo_alone, behaviour):
+def test_an_interrupted_training_ends_the_same(root, zoo_alone, behaviour, monkeypatch):
     """Two epochs, a stop, two more; against four at once. Dropout, augmentation, contrast and images are all random."""
     words = [
         *TINY, f"autoencoder.loss.behaviour={behaviour}", "autoencoder.loss.contrast=0.2", "autoencoder.dropout=0.1",
         "autoencoder.augmentation.erase=0.5", "autoencoder.augmentation.permute=true",
-        "autoencoder.optimizer.schedule=constant",
+        "autoencoder.optimizer.schedule=plateau",
     ]  # fmt: skip
+
+    def cut(plateau, loss):  # at every epoch, so that it shows whether a resumed training knows how far it was
+        plateau.factor, plateau.bad = plateau.factor * 0.5, plateau.bad + 1
+
+    monkeypatch.setattr(Plateau, "step", cut)
     train_hyperrep(configure(zoo_alone, *words, "autoencoder.name=stopped"))
     train_hyperrep(configure(zoo_alone, *words, "autoencoder.name=stopped", "autoencoder.optimizer.epochs=4"))
     train_hyperrep(configure(zoo_alone, *words, "autoencoder.name=through", "autoencoder.optimizer.epochs=4"))
@@ -107,7 +117,11 @@ def test_a_population_is_a_zoo(root, sampler):
     assert found.models == 12
     assert found.accuracy == pytest.approx(population.metrics["test_acc"].mean())
     assert 0 <= found.within <= 1
-    assert (found.best_of, found.uses_images) == (1, False)
+    assert found.best_of == 1
+    learnt = "weights" if sampler in ("soup", "nearest30", "pca") else "the embeddings of autoencoder small"
+    anchors = "the best 30% of the training models by validation accuracy" if "30" in sampler else "all training models"
+    assert f"from {learnt} of zoo digits_seed, {anchors}. No image was used in learning" in found.about
+    assert found.about in (population.path / "README.md").read_text()
     if sampler == "nearest30":
         assert found.nearest == 0
         assert found.distance == pytest.approx(0, abs=1e-3)  # aligned with aligned
@@ -168,6 +182,12 @@ def test_variety_counts_beside_accuracy(root):
     [
         (["zoo.name=nowhere"], "make it with python run.py zoo=nowhere"),
         (["autoencoder.states=[3,9]"], "has no epoch 9; it has 0 to 4"),
+        (
+            ["autoencoder.states=[4,4]"],
+            "autoencoder.states: got [4, 4], but it needs at least one epoch of the zoo, and none",
+        ),
+        (["autoencoder.states=[]"], "autoencoder.states: got []"),
+        (["autoencoder.loss.between=1"], "is a part of the behavioural term, and autoencoder.loss.behaviour is 0"),
         (["autoencoder.d_model=100", "autoencoder.name=narrow"], "longest token has 201"),
         (["autoencoder.latent=9"], "holds another autoencoder: autoencoder.latent was 8, now 9"),
         (["dataset.train_size=200"], "trained on other images"),
@@ -175,7 +195,7 @@ def test_variety_counts_beside_accuracy(root):
 )
 def test_mistakes_are_a_sentence(root, words, message):
     with pytest.raises(UserError, match=message.replace("[", r"\[")):
-        train_hyperrep(configure(root, *TINY, *words))
+        train_hyperrep(configure(root, "task=hyperrep", *TINY, *words))
 
 
 def test_sampling_refuses_another_autoencoder(root):
@@ -189,3 +209,248 @@ def test_sampling_needs_an_autoencoder(zoo_alone):
     assert sample_population(
         configure(zoo_alone, *TINY, "sampler=soup")
     ).finished  # in the space of weights: it needs none
+
+
+def test_a_half_trained_autoencoder_is_not_sampled_from(root, zoo_alone, monkeypatch):
+    words = [*TINY, "autoencoder.optimizer.schedule=constant"]
+    validate = AutoencoderModule.validate_now
+
+    def stop(module):
+        if module.done == 2:
+            raise KeyboardInterrupt
+        return validate(module)
+
+    monkeypatch.setattr(AutoencoderModule, "validate_now", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_hyperrep(configure(zoo_alone, *words, "autoencoder.optimizer.epochs=3"))
+    with pytest.raises(UserError, match="was trained for 1 of 3 epochs: task=hyperrep with the same overrides goes on"):
+        sample_population(configure(zoo_alone, *words))
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"autoencoder\.optimizer\.epochs was 3, now 2"):
+        train_hyperrep(configure(zoo_alone, *words, "autoencoder.optimizer.epochs=2"))
+    train_hyperrep(configure(zoo_alone, *words, "autoencoder.optimizer.epochs=3"))
+    asked = ["autoencoder.optimizer.epochs=99", "autoencoder.optimizer.lr=0.5"]  # means nothing to a trained one
+    optimizer = sample_population(configure(zoo_alone, *words, *asked)).description["spec"]["autoencoder"]["optimizer"]
+    assert (optimizer["epochs"], optimizer["lr"]) == (3, 1e-3)
+
+
+def test_an_autoencoder_belongs_to_the_models_it_was_trained_on(root, tmp_path):
+    """A zoo that was made again with other splits has trained models among its unseen ones."""
+    shutil.copytree(root / "hyperreps", tmp_path / "hyperreps")
+    again = [word for word in TINY if not word.startswith("autoencoder")] + ["zoo.split_seed=7"]
+    train(tmp_path, *again)
+    for task in (train_hyperrep, sample_population):
+        with pytest.raises(UserError, match="holds another autoencoder: made_from was"):
+            task(configure(tmp_path, *TINY, "zoo.split_seed=7"))
+
+
+def test_the_best_autoencoder_is_kept_and_not_the_last(zoo_alone, monkeypatch):
+    validate, losses = AutoencoderModule.validate_now, iter([1.0, 2.0, 1.5])
+    monkeypatch.setattr(AutoencoderModule, "validate_now", lambda m: validate(m) | {"val/loss": next(losses)})
+    words = [*TINY, "autoencoder.optimizer.schedule=constant", "autoencoder.name=best"]
+    train_hyperrep(configure(zoo_alone, *words, "autoencoder.optimizer.epochs=1"))
+    folder = zoo_alone / "hyperreps" / "digits_seed" / "best"
+    before = hashes(folder)
+    train_hyperrep(configure(zoo_alone, *words, "autoencoder.optimizer.epochs=3"))
+    after = hashes(folder)
+    tensors = [from_safetensors((folder / name).read_bytes()) for name in ("best.safetensors", "last.safetensors")]
+    assert before["last.safetensors"] != after["last.safetensors"]
+    assert before["best.safetensors"] == after["best.safetensors"]
+    assert any(not torch.equal(value, tensors[1][name]) for name, value in tensors[0].items())
+
+
+def test_a_damaged_checkpoint_and_a_diverged_training_are_a_sentence(zoo_alone):
+    words = [*TINY, "autoencoder.name=diverged", "autoencoder.optimizer.lr=1e30", "autoencoder.optimizer.epochs=3"]
+    with pytest.raises(UserError, match="its loss on validation models was never finite"):
+        train_hyperrep(configure(zoo_alone, *words))
+    file = zoo_alone / "hyperreps" / "digits_seed" / "diverged" / "last.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"last\.safetensors is damaged"):
+        train_hyperrep(configure(zoo_alone, *words))
+
+
+def test_what_is_watched_while_training(root, zoo_alone, monkeypatch):
+    """R² overall and by layer, loss and accuracy, against the autoencoder's reconstructions as plain modules."""
+    seen, validate = [], AutoencoderModule.validate_now
+
+    def watch(module):
+        seen.append((module, validate(module), {k: v.clone() for k, v in module.autoencoder.state_dict().items()}))
+        return seen[-1][1]
+
+    monkeypatch.setattr(AutoencoderModule, "validate_now", watch)
+    config = configure(
+        zoo_alone, *TINY, "autoencoder.loss.behaviour=0.5", "autoencoder.loss.contrast=0.25", "autoencoder.optimizer.epochs=1",
+        "logger=csv", "autoencoder.loss.normalise=false",
+    )  # fmt: skip
+    train_hyperrep(config)
+    ((module, measured, state),) = seen
+    module.autoencoder.load_state_dict(state)
+    module.autoencoder.eval()
+    assert module.autoencoder.training is False
+    images, mean = module.images, module.states["train"].weights.mean(0)
+    for name, split in (("seen", "train"), ("val", "val")):
+        states = module.states[split].at(4)
+        with torch.no_grad():
+            decoded = module.autoencoder(states.weights)[1]
+
+        def r2(got, wanted, around):
+            return 1 - ((got - wanted) ** 2).sum() / ((wanted - around) ** 2).sum()
+
+        assert measured[f"{name}/r2"] == pytest.approx(float(r2(decoded, states.weights, mean)), abs=1e-5)
+        first, conv2 = slice(0, 208), slice(208, 208 + 1206)
+        for layer, of in (("conv1", first), ("conv2", conv2)):
+            wanted = r2(decoded[:, of], states.weights[:, of], mean[of])
+            assert measured[f"{name}/r2_{layer}"] == pytest.approx(float(wanted), abs=1e-5)
+        modules = [[module.arch.module("tanh", 0.0).eval() for _ in states.weights] for _ in range(2)]
+        for networks, weights in zip(modules, (states.weights, decoded)):
+            for network, row in zip(networks, weights):
+                network.load_state_dict(module.arch.state_dict(row))
+        pixels = images.normalise(images.val.pixels)
+        with torch.no_grad():
+            logits = [torch.stack([network(pixels) for network in networks]) for networks in modules]
+        accuracy = (logits[1].argmax(2) == images.val.labels).float().mean()
+        assert measured[f"{name}/accuracy"] == pytest.approx(float(accuracy), abs=1e-6)
+        p, q = (part[:, :256].log_softmax(2) for part in logits)
+        divergence = (p.exp() * (p - q)).sum(2).mean()
+        loss = 0.75 * ((decoded - states.weights) ** 2).mean() + 0.5 * divergence
+        assert measured[f"{name}/loss"] == pytest.approx(float(loss), rel=1e-4)
+    logged = pd.read_csv(next((zoo_alone / "logs").rglob("metrics.csv"))).iloc[-1]
+    assert logged["train/loss"] == pytest.approx(
+        0.75 * logged["train/reconstruction"] + 0.25 * logged["train/contrast"] + 0.5 * logged["train/behaviour"],
+        rel=1e-4,
+    )
+
+
+def test_bf16_trains(zoo_alone):
+    words = [*TINY, "autoencoder.name=bf16", "autoencoder.loss.behaviour=0.5", "autoencoder.loss.contrast=0.25"]
+    train_hyperrep(configure(zoo_alone, *words, "autoencoder.optimizer.bf16=true"))
+    results = pd.read_csv(zoo_alone / "hyperreps" / "digits_seed" / "bf16" / "results.csv")
+    assert results["r2"].notna().all()
+    assert results["uses_images"].all()
+
+
+def test_the_audit_against_plain_modules(root):
+    config = configure(root, *TINY, "sampler=soup", "sampler.top=0.5", "population.name=audited", "population.models=3")
+    population, zoo = sample_population(config), Zoo.open(root / "zoos" / "digits_seed")
+    found, images = audit_population(config), read_images(config)
+    pixels, labels = images.normalise(images.test.pixels), images.test.labels
+
+    def logits(module):
+        with torch.no_grad():
+            return module(pixels)
+
+    drawn = torch.stack([logits(population.module(i, 0)) for i in range(3)])
+    accuracy = (drawn.argmax(2) == labels).float().mean(1)
+    assert found.accuracy == pytest.approx(float(accuracy.mean()))
+    assert found.accuracy_std == pytest.approx(float(accuracy.std(correction=0)), abs=1e-6)
+    assert found.ensemble == pytest.approx(float((drawn.softmax(2).mean(0).argmax(1) == labels).float().mean()))
+    trained = zoo.models[zoo.models["split"] == "train"]["model_id"].tolist()
+    states = [(m, logits(zoo.module(m, e)).argmax(1)) for m in trained for e in (3, 4)]
+    apart = [[float((one.argmax(1) != other).float().mean()) for _, other in states] for one in drawn]
+    assert found.nearest == pytest.approx(np.mean([min(row) for row in apart]))
+    pairs = [float((drawn[i].argmax(1) != drawn[j].argmax(1)).float().mean()) for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert found.within == pytest.approx(np.mean(pairs))
+    metrics = zoo.metrics
+    peers = []
+    for m in trained:
+        own = metrics[metrics["model_id"] == m]
+        epoch = int(own["epoch"].iloc[(own["test_acc"] - float(accuracy.mean())).abs().argmin()])
+        peers.append((m, logits(zoo.module(m, epoch)).argmax(1)))
+    between = [float((a != b).float().mean()) for i, (_, a) in enumerate(peers) for _, b in peers[:i]]
+    assert found.zoo_within == pytest.approx(np.mean(between))
+    nearest = [min(float((a != b).float().mean()) for n, b in states if n != m) for m, a in peers]
+    assert found.zoo_nearest == pytest.approx(np.mean(nearest))
+    anchors = read_states(zoo, config.autoencoder, root / "hyperreps" / "digits_seed", images)["train"]
+    best = anchors.table["val_acc"] >= anchors.table["val_acc"].quantile(0.5)
+    centre = Architecture.from_dict(zoo.description["arch"]).module("tanh", 0.0).eval()
+    centre.load_state_dict(
+        Architecture.from_dict(zoo.description["arch"]).state_dict(anchors.weights[torch.tensor(best.tolist())].mean(0))
+    )
+    assert found.centroid == pytest.approx(float((logits(centre).argmax(1) == labels).float().mean()))
+
+
+def test_one_network_is_not_called_various(root):
+    config = configure(root, *TINY, "sampler=soup", "population.name=single", "population.models=1")
+    sample_population(config)
+    assert audit_population(config).verdict == "unknown"
+
+
+def test_choosing_by_test_accuracy_is_told(root):
+    config = configure(root, *TINY, "sampler=kde30", "sampler.top_by=test", "population.name=by_test")
+    sample_population(config)
+    assert "by test accuracy, ON WHICH THEY ARE REPORTED" in audit_population(config).about
+
+
+def test_another_population_under_the_same_name_is_refused(root):
+    sample_population(configure(root, *TINY, "sampler=soup", "population.name=twice"))
+    with pytest.raises(UserError, match=r"spec\.models=12, now 13: choose another zoo.name .population.name"):
+        sample_population(configure(root, *TINY, "sampler=soup", "population.name=twice", "population.models=13"))
+
+
+def test_a_sampler_of_the_user_that_draws_nonsense_is_told(root, monkeypatch):
+    monkeypatch.setattr(SoupSampler, "sample", lambda self, n, seed: np.zeros((n, 3)))
+    with pytest.raises(
+        UserError, match=r"SoupSampler.sample drew \[12, 3\], but 12 points of 2464 dimensions are wanted"
+    ):
+        sample_population(configure(root, *TINY, "sampler=soup", "population.name=nonsense"))
+    monkeypatch.setattr(SoupSampler, "sample", lambda self, n, seed: np.zeros((n, 2464)))  # float64 is taken
+    assert sample_population(configure(root, *TINY, "sampler=soup", "population.name=zeros")).finished
+
+
+def test_networks_with_chosen_properties_have_them(tmp_path):
+    hyp = ["zoo=digits_hyp10f", "zoo.models=24", "zoo.epochs=4", "dataset.train_size=300"]
+    train(tmp_path, *hyp)
+    words = [*TINY, *hyp, "sampler=flow", "sampler.steps=5"]
+    train_hyperrep(configure(tmp_path, *words))
+    population = sample_population(
+        configure(tmp_path, *words, "sampler.condition={activation:relu,optimizer:sgd,lr:null}", "population.models=30")
+    )
+    assert set(population.models["activation"]) == {"relu"}
+    assert set(population.models["optimizer"]) == {"sgd"}
+    assert population.models["lr"].nunique() > 1  # as the anchors have it
+    assert population.module(0, 0)[2].__class__.__name__ == "ReLU"
+    for name in ("test_acc", "model_id"):
+        with pytest.raises(
+            UserError, match=f"{name} unknown; these anchors have val_accuracy, epoch, init, activation"
+        ):
+            sample_population(configure(tmp_path, *words, f"sampler.condition={{{name}:1}}", "population.name=other"))
+
+
+def test_a_zoo_of_diverged_models_is_a_sentence(tmp_path):
+    words = [
+        *ZOO, "zoo.models=8", "zoo.grid.optimizer=[sgd]", "zoo.grid.lr=[1e18]", "zoo.grid.activation=[relu]", "zoo.epochs=2",
+    ]  # fmt: skip
+    train(tmp_path, *words)
+    for align in ("weights", "activations", "none"):
+        with pytest.raises(UserError, match="has no finite state in its train split at epochs"):
+            train_hyperrep(configure(tmp_path, *TINY, *words, "autoencoder.states=[1,2]", f"autoencoder.align={align}"))
+
+
+def test_what_diverges_later_is_audited_and_learnt_only_if_it_can_be_aligned(tmp_path):
+    """Half of the zoo diverges after its epoch 0; those states are finite, and copies of them are copies."""
+    words = [
+        *ZOO, "zoo.models=40", "zoo.grid.optimizer=[sgd]", "zoo.grid.lr=[1e-2,1e18]", "zoo.grid.activation=[relu]",
+        "zoo.epochs=2", "autoencoder.states=[0,2]", "sampler=nearest",
+    ]  # fmt: skip
+    train(tmp_path, *words)
+    config = configure(tmp_path, *TINY, *words, "autoencoder.align=none")
+    sample_population(config)
+    assert audit_population(config).nearest == 0
+    zoo = Zoo.open(tmp_path / "zoos" / "digits_seed")
+    for align, epochs in (("none", {0}), ("weights", set())):
+        config = configure(tmp_path, *TINY, *words, f"autoencoder.align={align}")
+        states = read_states(zoo, config.autoencoder, tmp_path / "hyperreps", read_images(config))["train"]
+        diverging = states.table["lr"] == 1e18
+        assert set(states.table["epoch"][diverging]) == epochs
+        assert set(states.table["epoch"][~diverging]) == {0, 2}
+
+
+def test_without_validation_images_training_watches_training_images(tmp_path):
+    words = [
+        *ZOO, "zoo.models=20", "zoo.epochs=4", "dataset.protocols.plain.val=0",
+        "dataset.protocols.plain.train=1497", "autoencoder.loss.behaviour=0.5", "autoencoder.optimizer.epochs=1",
+    ]  # fmt: skip
+    train(tmp_path, *words)
+    train_hyperrep(configure(tmp_path, *TINY, *words))
+    with pytest.raises(UserError, match="dataset=digits has no validation images to choose by"):
+        configure(tmp_path, "task=sample", *TINY, *words, "sampler=gaussian_wide30")

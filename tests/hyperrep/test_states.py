@@ -1,0 +1,69 @@
+"""What is learnt from: the alignment of a zoo looks at its train split alone, and is computed once."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from hyperrep import states
+from hyperrep.states import zoo_permutations
+from tests.populations import architecture, image_data
+
+ARCH = architecture("cnn_s")
+
+
+def zoo_of(folder, weights) -> SimpleNamespace:
+    """As much of a zoo as alignment reads."""
+    folder.mkdir(exist_ok=True)
+    (folder / "manifest.json").write_text(json.dumps(float(weights.sum())))
+    models = pd.DataFrame({"split": ["train", "val", "train", "test", "train"], "activation": ["tanh"] * 5})
+    return SimpleNamespace(path=folder, name="z", models=models, weights=lambda epochs: weights[:, None])
+
+
+def weights_of(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.3, (5, ARCH.n_parameters)).astype(np.float32)
+
+
+@pytest.mark.parametrize("mode", ["weights", "activations"])
+def test_other_splits_do_not_enter_the_alignment_of_the_train_split(tmp_path, mode):
+    images, weights = image_data(train=40), weights_of(0)
+    table = zoo_permutations(zoo_of(tmp_path / "a", weights), ARCH, mode, 3, tmp_path / "kept_a", images)
+    assert sorted(table[0, :8].tolist()) == list(range(8))
+    others = weights.copy()
+    others[[1, 3]] = weights_of(1)[[1, 3]]
+    again = zoo_permutations(zoo_of(tmp_path / "b", others), ARCH, mode, 3, tmp_path / "kept_b", images)
+    assert torch.equal(table[[0, 2, 4]], again[[0, 2, 4]])
+    assert not torch.equal(table[[1, 3]], again[[1, 3]])
+    trained = weights.copy()
+    trained[4] = weights_of(1)[4]
+    other = zoo_permutations(zoo_of(tmp_path / "c", trained), ARCH, mode, 3, tmp_path / "kept_c", images)
+    assert not torch.equal(table[[0, 1, 2, 3]], other[[0, 1, 2, 3]]), "the mean of the train split counts for all"
+
+
+def test_an_alignment_is_kept_until_the_zoo_changes(tmp_path, monkeypatch):
+    calls, align = [], states.align
+
+    def counted(*args, **kwargs):
+        calls.append(args)
+        return align(*args, **kwargs)
+
+    monkeypatch.setattr(states, "align", counted)
+    images, weights = image_data(), weights_of(0)
+    first = zoo_permutations(zoo_of(tmp_path / "a", weights), ARCH, "weights", 3, tmp_path / "kept", images)
+    again = zoo_permutations(zoo_of(tmp_path / "a", weights), ARCH, "weights", 3, tmp_path / "kept", images)
+    assert len(calls) == 1
+    assert torch.equal(first, again)
+    other = zoo_permutations(zoo_of(tmp_path / "a", weights_of(1)), ARCH, "weights", 3, tmp_path / "kept", images)
+    assert len(calls) == 2
+    assert not torch.equal(first, other)
+
+
+def test_a_diverged_model_has_no_order(tmp_path):
+    weights = weights_of(0)
+    weights[2, 7] = np.nan
+    table = zoo_permutations(zoo_of(tmp_path / "a", weights), ARCH, "weights", 3, tmp_path / "kept", image_data())
+    assert (table[2] == -1).all()
+    assert (table[[0, 1, 3, 4]] >= 0).all()
