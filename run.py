@@ -32,6 +32,7 @@ def run(composed: DictConfig) -> None:
 
     try:
         config = read_config(composed, config_type())
+        config.overrides = list(HydraConfig.get().overrides.task)
         for step in config.task.run:
             resolve_name(step)(config)
     except UserError as error:
@@ -54,7 +55,7 @@ def config_type() -> type[Config]:
     from zoo.config import Config
 
     groups = {"autoencoder": AutoencoderConfig, "sampler": SamplerConfig, "population": PopulationConfig}
-    return make_dataclass("Config", groups.items(), bases=(Config,))
+    return make_dataclass("Config", groups.items(), bases=(Config,), kw_only=True)
 
 
 def fail(message: str, code: int = 2) -> None:

@@ -20,6 +20,7 @@ from rich.table import Table
 from analysis.agreement import disagreement, pairwise_disagreement
 from zoo import Zoo
 from zoo.architecture import Architecture
+from zoo.files import write_file
 from zoo.images import ImageData, Images
 from zoo.networks import AT_ONCE, Networks, predictions
 from zoo.training import console, read_images
@@ -92,17 +93,29 @@ def verdict(nearest: float, zoo_nearest: float, within: float, zoo_within: float
 
 
 def audit_population(config: Any) -> Audit:
-    """Audit the population that the config's task=sample stored, write audit.csv beside its zoo, and print it."""
+    """Audit the population that the config's task=sample stored, unless it is done, keep it in audits/, and print it."""
     root = Path(config.paths.root)
     population = Zoo.open(root / "zoos" / config.population.name)
     zoo = Zoo.open(root / "zoos" / config.zoo.name)
-    images = read_images(config)
-    found = audit(population, zoo, images, config)
-    folder = root / "audits"
-    folder.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame([vars(found)]).to_csv(folder / f"{population.name}.csv", index=False)
+    file = root / "audits" / f"{population.name}.csv"
+    found = _stored_audit(file, population)
+    if found is None:
+        found = audit(population, zoo, read_images(config), config)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        table = pd.DataFrame([{**vars(found), "population": population.identity}])
+        write_file(file, table.to_csv(index=False).encode())
     print_audit(population.name, found)
     return found
+
+
+def _stored_audit(file: Path, population: Zoo) -> Audit | None:
+    """The audit in a file, if it is of this population and has all that an audit has."""
+    if not file.exists():
+        return None
+    row = {str(name): value for name, value in pd.read_csv(file).iloc[0].items()}
+    if row.pop("population", None) != population.identity or set(row) != {item.name for item in fields(Audit)}:
+        return None
+    return Audit(**row)
 
 
 def audit(population: Zoo, zoo: Zoo, images: ImageData, config: Any) -> Audit:

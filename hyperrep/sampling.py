@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from dataclasses import asdict
 from importlib.metadata import version
@@ -32,18 +33,23 @@ COMPARED_STATES = 500  # reconstructions whose distance to those of other models
 
 
 def sample_population(config: Any) -> Zoo:
-    """Draw, evaluate and store `population.models` networks, and print how they do.
+    """Draw, evaluate and store `population.models` networks, unless they are there already, and print how they do.
 
     Raises:
         UserError: if the zoo or the autoencoder is missing, the sampler's options are wrong, or the population's name is
             taken by another one.
     """
     zoo = open_zoo(config)
-    images = zoo_images(config, zoo)
     arch = Architecture.from_dict(zoo.description["arch"])
     folder = hyperrep_folder(config)
-    in_latent = sampler_class(config.sampler.name).space == "latent"
-    autoencoder = load_autoencoder(folder, config.autoencoder, zoo) if in_latent else None
+    kind = sampler_class(config.sampler.name)
+    autoencoder = load_autoencoder(folder, config.autoencoder, zoo) if kind.space == "latent" else None
+    description = describe_population(config, zoo, kind, folder)
+    stored = stored_population(config, description["spec"])
+    if stored:
+        print_summary(stored)
+        return stored
+    images = zoo_images(config, zoo)
     states = read_states(zoo, config.autoencoder, folder.parent, images)["train"]
     anchors = anchor_points(states, autoencoder)
     sampler = fit_sampler(config.sampler, anchors, config.trainer.accelerator)
@@ -57,14 +63,14 @@ def sample_population(config: Any) -> Zoo:
         weights = weights[torch.from_numpy(kept)]
         named = rows.iloc[: len(kept)][["model_id", "seed", "split"]]
         rows = rows.iloc[kept].drop(columns=list(named)).reset_index(drop=True).join(named)
-    measured = {
+    description["measured"] = {
         "centroid_accuracy": centroid_accuracy(
             arch, selected(config.sampler, anchors), autoencoder, rows, images, config
         ),
         "anchor_distance": nearest_distance(weights, states.weights) / float(states.weights.norm(dim=1).mean()),
         "reconstruction_distance": reconstruction_distance(weights, anchors, autoencoder),
     }
-    population = store_population(config, zoo, arch, weights, rows, images, sampler, measured, folder)
+    population = store_population(config, description, arch, weights, rows, images)
     print_summary(population)
     return population
 
@@ -194,46 +200,57 @@ def reconstruction_distance(weights: Tensor, anchors: Anchors, autoencoder: Auto
     return nearest_distance(weights, decoded) / max(between, 1e-12)  # which a decoder has that knows one network only
 
 
-def store_population(
-    config: Any,
-    zoo: Zoo,
-    arch: Architecture,
-    weights: Tensor,
-    rows: pd.DataFrame,
-    images: ImageData,
-    sampler: Sampler,
-    measured: dict[str, float | None],
-    folder: Path,
-) -> Zoo:
-    """Write the population as a zoo of one epoch, 0, with its scores.
-
-    Args:
-        folder: of the autoencoder.
-        measured: what goes along with it for the audit.
-    """
-    in_latent = sampler.space == "latent"
+def describe_population(config: Any, zoo: Zoo, kind: type[Sampler], folder: Path) -> dict[str, Any]:
+    """What zoo.json says of a population; `folder` is that of the autoencoder."""
+    in_latent = kind.space == "latent"
     uses_images = config.autoencoder.uses_images if in_latent else config.autoencoder.align == "activations"
     spec: dict[str, Any] = {
-        "kind": "sampled", "models": len(rows), "zoo": {"name": zoo.name, "identity": zoo.identity},
-        "sampler": asdict(config.sampler), "draws": sampler.kind, "space": sampler.space, "uses_images": uses_images,
+        "kind": "sampled", "models": config.population.models, "zoo": {"name": zoo.name, "identity": zoo.identity},
+        "sampler": asdict(config.sampler), "draws": kind.kind, "space": kind.space, "uses_images": uses_images,
         "population_seed": config.population.seed, "states": config.autoencoder.states, "align": config.autoencoder.align,
     }  # fmt: skip
     if in_latent:
         spec["autoencoder"] = trained_description(folder)["autoencoder"]
         spec["autoencoder_file"] = hashlib.sha256((folder / "best.safetensors").read_bytes()).hexdigest()
-    description = {
+    return {
         "name": config.population.name,
         "published": None,
-        "about": about(config, zoo, sampler, uses_images),
+        "about": about(config, zoo, kind, uses_images),
         "spec": spec,
         **{key: zoo.description[key] for key in ("protocol", "arch", "dataset", "engine", "metrics")},
         "metrics": [name for name in zoo.description["metrics"] if not name.startswith(("train_eval", "weight_max"))],
         "epochs": 0,
         "versions": {name: version(name) for name in ("hyperzoo", "torch", "numpy")},
-        "command": command(("paths.", "logger", "engine.threads")),
-        "measured": measured,
+        "command": command(config, ("paths.", "logger", "engine.threads")),
     }
-    population = Zoo.create(Path(config.paths.root) / "zoos" / config.population.name, description, rows)
+
+
+def stored_population(config: Any, spec: dict[str, Any]) -> Zoo | None:
+    """The population of a config if it is there, finished, and was drawn as `spec` says."""
+    path = Path(config.paths.root) / "zoos" / config.population.name
+    if not (path / "manifest.json").exists():
+        return None
+    population = Zoo.open(path)
+    return population if population.description["spec"] == json.loads(json.dumps(spec)) else None
+
+
+def store_population(
+    config: Any, description: dict[str, Any], arch: Architecture, weights: Tensor, rows: pd.DataFrame, images: ImageData
+) -> Zoo:
+    """Write networks as a zoo of one epoch, 0, with their scores.
+
+    Args:
+        config: whose engine evaluates them, and whose folder they go to.
+        description: of the zoo, as for `Zoo.create`.
+        arch: their architecture.
+        weights: [n, P].
+        rows: one row a network, as for `Zoo.create`.
+        images: that they are scored on.
+
+    Raises:
+        UserError: if the name is taken by another one.
+    """
+    population = Zoo.create(Path(config.paths.root) / "zoos" / description["name"], description, rows)
     values = np.ascontiguousarray(weights.numpy(), np.float32)
     for block in population.blocks(100):
         with block:
@@ -250,12 +267,12 @@ def store_population(
     return Zoo.open(population.path)
 
 
-def about(config: Any, zoo: Zoo, sampler: Sampler, uses_images: bool) -> str:
+def about(config: Any, zoo: Zoo, kind: type[Sampler], uses_images: bool) -> str:
     """What a population is, in words that go wherever it goes."""
     chosen = config.sampler
-    learnt = f"the embeddings of autoencoder {config.autoencoder.name}" if sampler.space == "latent" else "weights"
+    learnt = f"the embeddings of autoencoder {config.autoencoder.name}" if kind.space == "latent" else "weights"
     anchors = anchors_in_words(chosen.top, chosen.top_by)
-    words = f"Networks drawn by sampler {chosen.label} ({sampler.kind}) from {learnt} of zoo {zoo.name}, {anchors}."
+    words = f"Networks drawn by sampler {chosen.label} ({kind.kind}) from {learnt} of zoo {zoo.name}, {anchors}."
     if chosen.best_of > 1:
         by = "accuracy and variety" if chosen.variety > 0 else "accuracy"
         words += f" One in {chosen.best_of} draws is kept, chosen for {by} on validation images."

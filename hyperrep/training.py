@@ -88,10 +88,11 @@ def train_hyperrep(config: Any) -> None:
             except SystemExit as stop:  # Lightning's answer to Ctrl-C
                 raise KeyboardInterrupt from stop
     autoencoder = load_autoencoder(folder, config.autoencoder, zoo)
-    results = reconstruction_results(autoencoder, arch, states, images, config.engine)
-    results["uses_images"] = config.autoencoder.uses_images
-    write_file(folder / "results.csv", results.to_csv(index=False).encode())
-    print_results(zoo, config.autoencoder, results)
+    if missing > 0 or not (folder / "results.csv").exists():
+        results = reconstruction_results(autoencoder, arch, states, images, config.engine)
+        results["uses_images"] = config.autoencoder.uses_images
+        write_file(folder / "results.csv", results.to_csv(index=False).encode())
+    print_results(zoo, config.autoencoder, pd.read_csv(folder / "results.csv"))
 
 
 def hyperrep_folder(config: Any) -> Path:

@@ -79,7 +79,7 @@ class PathsConfig:
     system_data: list[str]  # folders that are looked into before anything is downloaded
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Config:
     """Everything `run.py` composes."""
 
@@ -93,6 +93,7 @@ class Config:
     metrics: MetricsConfig
     paths: PathsConfig
     seed: int = dataclasses.field(metadata={"min": 0})
+    overrides: list[str] = dataclasses.field(default_factory=list)  # the words of the command line; set by run.py
 
 
 # --------------------------------------------------------------------------------------------- composed -> typed
@@ -122,6 +123,23 @@ def read_config(composed: DictConfig, kind: type[C] = Config) -> C:  # type: ign
     if problems:
         raise UserError(mistakes(problems))
     return config
+
+
+def derive(config: C, *words: str) -> C:
+    """The configuration of the same command line with other or further words, e.g. "sampler=kde" and "zoo.epochs=5".
+
+    Hydra must be initialised, as it is within `run.py`.
+
+    Raises:
+        UserError: as `read_config`, or if Hydra cannot compose it.
+    """
+    overrides = {word.split("=")[0].lstrip("+"): word for word in (*config.overrides, *words)}
+    try:
+        derived = read_config(compose("config", list(overrides.values())), type(config))
+    except HydraException as error:
+        raise UserError(f"{' '.join(words)}: {error}") from error
+    derived.overrides = list(overrides.values())
+    return derived
 
 
 def mistakes(problems: list[str]) -> str:

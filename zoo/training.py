@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
-from hydra.core.hydra_config import HydraConfig
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -290,14 +289,13 @@ def describe(config: Config, arch: Architecture, data: ImageData, start: Start |
         "epochs": zoo.epochs,
         "metrics": metrics + [f"test_acc_class_{c}" for c in range(data.classes)],
         "versions": {name: version(name) for name in ("hyperzoo", "torch", "numpy", "pytorch-lightning")},
-        "command": command(),
+        "command": command(config),
     }
 
 
-def command(local: tuple[str, ...] = ("paths.", "logger", "engine.threads", "task")) -> str:
+def command(config: Config, local: tuple[str, ...] = ("paths.", "logger", "engine.threads", "task")) -> str:
     """The command that makes it again, without the overrides that begin with `local`: those concern this machine only."""
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    kept = [shlex.quote(override) for override in overrides if not override.startswith(local)]
+    kept = [shlex.quote(override) for override in config.overrides if not override.startswith(local)]
     return " ".join(["python run.py", *kept])
 
 

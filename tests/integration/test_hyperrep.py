@@ -158,6 +158,22 @@ def test_a_population_is_the_same_when_drawn_again(root, tmp_path):
     assert not np.array_equal(first.weights(), other.weights())
 
 
+def test_what_is_there_is_neither_drawn_nor_audited_again(root, monkeypatch):
+    config = configure(root, *TINY, "sampler=kde", "population.name=once")
+    population, found = sample_population(config), audit_population(config)
+    for name in ("hyperrep.sampling.draw", "analysis.novelty.audit"):
+        monkeypatch.setattr(name, None)
+    before = hashes(population.path)
+    assert sample_population(config).identity == population.identity
+    assert audit_population(config) == found
+    assert hashes(population.path) == before
+    monkeypatch.undo()
+    shutil.rmtree(population.path)
+    again = configure(root, *TINY, "sampler=kde", "population.name=once", "population.seed=1")
+    sample_population(again)
+    assert audit_population(again).nearest != found.nearest
+
+
 def test_best_of_keeps_the_best_on_validation_images(root):
     sample_population(configure(root, *TINY, "sampler=uniform", "population.name=all", "population.models=24"))
     best = sample_population(configure(root, *TINY, "sampler=uniform", "population.name=best", "sampler.best_of=2"))
