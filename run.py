@@ -51,10 +51,14 @@ def config_type() -> type[Config]:
 
     from hyperrep.autoencoder import AutoencoderConfig
     from hyperrep.config import PopulationConfig
+    from hyperrep.downstream import DownstreamConfig
     from hyperrep.samplers import SamplerConfig
     from zoo.config import Config
 
-    groups = {"autoencoder": AutoencoderConfig, "sampler": SamplerConfig, "population": PopulationConfig}
+    groups = {
+        "autoencoder": AutoencoderConfig, "sampler": SamplerConfig, "population": PopulationConfig,
+        "downstream": DownstreamConfig,
+    }  # fmt: skip
     return make_dataclass("Config", groups.items(), bases=(Config,), kw_only=True)
 
 

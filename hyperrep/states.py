@@ -79,19 +79,23 @@ def zoo_images(config: Config, zoo: Zoo) -> ImageData:
     return data
 
 
-def read_states(zoo: Zoo, config: AutoencoderConfig, folder: Path, images: ImageData) -> dict[str, States]:
-    """The states of each split at the epochs `autoencoder.states`, aligned as `autoencoder.align` says.
+def read_states(
+    zoo: Zoo, config: AutoencoderConfig, folder: Path, images: ImageData, epochs: list[int] | None = None
+) -> dict[str, States]:
+    """The states of each split, aligned as `autoencoder.align` says.
 
     Args:
         zoo: finished.
         config: which states.
         folder: where the alignment is kept, so that it is computed once.
         images: used by align=activations.
+        epochs: whose states; None: those that the autoencoder learns, `autoencoder.states`.
 
     Raises:
         UserError: if an epoch is not stored, or no state of a split is finite.
     """
-    missing = [epoch for epoch in config.states if epoch not in zoo.epochs]
+    epochs = sorted(config.states if epochs is None else epochs)
+    missing = [epoch for epoch in sorted({*config.states, *epochs}) if epoch not in zoo.epochs]
     if missing:
         raise UserError(
             f"autoencoder.states: zoo {zoo.name!r} has no epoch {', '.join(map(str, missing))}; it has 0 to {zoo.epochs[-1]}"
@@ -102,7 +106,7 @@ def read_states(zoo: Zoo, config: AutoencoderConfig, folder: Path, images: Image
         aligned = zoo_permutations(zoo, arch, config.align, max(config.states), folder, images)
     states = {}
     for split in SPLITS:
-        data = zoo.dataset(split, sorted(config.states), PROPERTIES)
+        data = zoo.dataset(split, epochs, PROPERTIES)
         weights, rows = data.weights, data.table
         if aligned is not None and len(rows):
             permutations = Permutations(arch)
@@ -111,7 +115,7 @@ def read_states(zoo: Zoo, config: AutoencoderConfig, folder: Path, images: Image
             weights = permutations.apply(weights[known], permutations.split(of_states[known]))
             rows = rows[known.numpy()].reset_index(drop=True)
         if not len(rows):
-            raise _nothing_finite(zoo, split, config.states)
+            raise _nothing_finite(zoo, split, epochs)
         states[split] = States(weights, rows)
     return states
 

@@ -76,7 +76,6 @@ def test_it_can_learn_two_networks_by_heart():
     [
         ({"d_model": 200}, "longest token has 201"),
         ({"heads": 3}, "does not divide"),
-        ({"states": []}, "at least one epoch"),
         ({"loss": LossConfig(True, 0.0, 0.1, 1.0, 16, 0.0, 0.5, 0.3)}, "cannot be before"),
     ],
 )

@@ -1,0 +1,197 @@
+"""Figures of comparisons. Each title says the finding; colours are those of Okabe and Ito, which everybody can tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
+MARKERS = "osD^vPX*"
+STYLE = {
+    "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
+    "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.titlesize": 10.5, "legend.frameon": False,
+    "svg.fonttype": "none", "svg.hashsalt": "hyperzoo",
+}  # fmt: skip
+
+
+def figures(results: pd.DataFrame, comparison: str) -> dict[str, Figure]:
+    """The figures of a comparison, one for each zoo and image set, by a short name.
+
+    Args:
+        results: as `analysis.results.read_results` gives them.
+        comparison: its name.
+    """
+    drawn = {}
+    for keys, rows in results.groupby(["source", "dataset"], sort=False):
+        with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+            figure = DRAW[comparison](rows, f"{keys[0]} → {keys[1]}")
+        figure.tight_layout()
+        drawn[f"{keys[0]}_{keys[1]}"] = figure
+    return drawn
+
+
+def over_epochs(rows: pd.DataFrame, where: str) -> Figure:
+    """Accuracy while networks are trained: mean and standard deviation over models; at the right, epoch 0."""
+    figure = Figure(figsize=(8, 3.6))
+    left, right = figure.subplots(1, 2, width_ratios=[3, 1.4])
+    first = {}
+    for i, (method, own) in enumerate(rows.groupby("method", sort=False)):
+        _band(left, own, "epoch", i, str(method))
+        first[str(method)] = 100 * own[own["epoch"] == own["epoch"].min()]["value"].to_numpy()
+    left.set(xlabel="epoch of training on these images", ylabel="test accuracy (%)")
+    left.legend(loc="lower right")
+    parts = right.boxplot(list(first.values()), orientation="horizontal", patch_artist=True, widths=0.6)
+    for i, box in enumerate(parts["boxes"]):
+        box.set(facecolor=COLOURS[i % len(COLOURS)], alpha=0.6)
+    right.set_yticks(range(1, len(first) + 1), list(first))
+    right.invert_yaxis()
+    right.set(xlabel="test accuracy (%) at epoch 0")
+    best = max(first, key=lambda method: first[method].mean())
+    figure.suptitle(f"{where}: before any training, {best} is best with {first[best].mean():.1f} %", x=0.01, ha="left")
+    return figure
+
+
+def while_fine_tuned(rows: pd.DataFrame, where: str) -> Figure:
+    """Accuracy of originals and reconstructions, and how far they are apart, while both are fine-tuned."""
+    figure = Figure(figsize=(8, 3.6))
+    left, right = figure.subplots(1, 2)
+    for i, (method, own) in enumerate(rows[rows["metric"] == "test_acc"].groupby("method", sort=False)):
+        _band(left, own, "epoch", i, str(method))
+    for i, (metric, own) in enumerate(rows[rows["metric"] != "test_acc"].groupby("metric", sort=False)):
+        words = {"l2": "ℓ2 distance / norm of the original", "cosine": "cosine of the angle between both"}
+        _band(right, own, "epoch", i + 2, words[str(metric)], unit=1)
+    left.set(xlabel="epoch of fine-tuning", ylabel="test accuracy (%)")
+    right.set(xlabel="epoch of fine-tuning")
+    left.legend()
+    right.legend()
+    last = rows[(rows["metric"] == "test_acc") & (rows["epoch"] == rows["epoch"].max())].groupby("method", sort=False)
+    said = ", ".join(f"{method} {100 * value:.1f} %" for method, value in last["value"].mean().items())
+    figure.suptitle(f"{where}: after fine-tuning, {said}", x=0.01, ha="left")
+    return figure
+
+
+def singles_and_ensembles(rows: pd.DataFrame, where: str) -> Figure:
+    """Accuracy of single models and of ensembles, as boxes."""
+    figure = Figure(figsize=(6.5, 3.2))
+    axes = figure.subplots()
+    groups = {
+        f"{method}, {'single' if keys == 1 else f'ensembles of {keys:g}'}": 100 * own["value"].to_numpy()
+        for (method, keys), own in rows.groupby(["method", "x"], sort=False)
+    }
+    parts = axes.boxplot(list(groups.values()), orientation="horizontal", patch_artist=True, widths=0.6)
+    for i, box in enumerate(parts["boxes"]):
+        box.set(facecolor=COLOURS[i % len(COLOURS)], alpha=0.6)
+    axes.set_yticks(range(1, len(groups) + 1), list(groups))
+    axes.invert_yaxis()
+    axes.set(xlabel="test accuracy (%)")
+    best = max(groups, key=lambda name: groups[name].mean() if not name.startswith("originals") else 0)
+    figure.suptitle(
+        f"{where}: what the autoencoder of another zoo keeps: {groups[best].mean():.1f} % ({best})", x=0.01, ha="left"
+    )
+    return figure
+
+
+def over_sizes(rows: pd.DataFrame, where: str) -> Figure:
+    """Accuracy of ensembles by size."""
+    figure = Figure(figsize=(6.5, 3.6))
+    axes = figure.subplots()
+    for i, (method, own) in enumerate(rows.groupby("method", sort=False)):
+        _band(axes, own, "x", i, str(method))
+    axes.set(xlabel="members of the ensemble", ylabel="test accuracy (%)")
+    axes.legend()
+    gains = {}
+    for method, own in rows.groupby("method", sort=False):
+        means = own.groupby("x")["value"].mean()
+        gains[str(method)] = 100 * (means.iloc[-1] - means.iloc[0])
+    best = max(gains, key=lambda method: gains[method])
+    axes.set_title(f"{where}: {best} gains most together, {gains[best]:+.1f} points")
+    return figure
+
+
+def over_noise(rows: pd.DataFrame, where: str) -> Figure:
+    """Accuracy and R² of reconstructions by noise on their embeddings."""
+    figure = Figure(figsize=(8, 3.6))
+    left, right = figure.subplots(1, 2)
+    methods = [str(m) for m in rows["method"].unique() if m != "originals"]
+    for i, method in enumerate(methods):
+        own = rows[rows["method"] == method]
+        _band(left, own[own["metric"] == "test_acc"], "x", i, method)
+        _band(right, own[own["metric"] == "r2"], "x", i, method, unit=1)
+    original = 100 * rows[rows["method"] == "originals"]["value"].mean()
+    left.axhline(original, color="black", linestyle="--", linewidth=1, label="originals")
+    left.set(xlabel="noise (standard deviations of a dimension)", ylabel="test accuracy (%)")
+    right.set(xlabel="noise (standard deviations of a dimension)", ylabel="R² of weights")
+    left.legend()
+    lost = {}
+    for method in methods:
+        means = rows[(rows["method"] == method) & (rows["metric"] == "test_acc")].groupby("x")["value"].mean()
+        lost[method] = 100 * (means.iloc[0] - means.iloc[-1])
+    said = ", ".join(f"{method} {value:.1f}" for method, value in lost.items())
+    figure.suptitle(f"{where}: points lost at the highest noise: {said}", x=0.01, ha="left")
+    return figure
+
+
+def over_paths(rows: pd.DataFrame, where: str) -> Figure:
+    """Accuracy along straight lines between embeddings (and between weights)."""
+    figure = Figure(figsize=(8, 3.6))
+    lowest = {}
+    for axes, metric, words in zip(
+        figure.subplots(1, 2, sharey=True), ("along", "across"), ("along a training", "between two models"), strict=True
+    ):
+        for i, (method, own) in enumerate(rows[rows["metric"] == metric].groupby("method", sort=False)):
+            _band(axes, own, "x", i, str(method))
+            lowest[str(method)] = 100 * own.groupby("x")["value"].mean().min()
+        axes.set(xlabel=f"place on the line, {words}", title=words)
+    figure.axes[0].set(ylabel="test accuracy (%)")
+    figure.axes[0].legend()
+    said = ", ".join(f"{method} {value:.0f} %" for method, value in lowest.items())
+    figure.suptitle(f"{where}: lowest mean accuracy between two models: {said}", x=0.01, ha="left")
+    return figure
+
+
+def by_layer(rows: pd.DataFrame, where: str) -> Figure:
+    """Densities of weights, one panel a layer."""
+    layers = list(rows["metric"].unique())
+    figure = Figure(figsize=(2.3 * len(layers), 3.4))
+    for axes, layer in zip(np.atleast_1d(figure.subplots(1, len(layers))), layers, strict=True):
+        for i, (method, own) in enumerate(rows[rows["metric"] == layer].groupby("method", sort=False)):
+            colour = "black" if method == "originals" else COLOURS[(i - 1) % len(COLOURS)]
+            axes.plot(
+                own["x"], own["value"], color=colour, linewidth=2 if method == "originals" else 1.2, label=str(method)
+            )
+        axes.set(xlabel="weight", title=layer, yticks=[])
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower left", bbox_to_anchor=(0.0, -0.12), ncols=3, frameon=False)
+    figure.suptitle(f"{where}: how weights are distributed, layer by layer", x=0.01, ha="left")
+    return figure
+
+
+def _band(axes: Axes, rows: pd.DataFrame, x: str, i: int, label: str, unit: float = 100) -> None:
+    """Mean over models with a band of one standard deviation."""
+    groups = rows.groupby(x)["value"]
+    mean, std = unit * groups.mean().to_numpy(), unit * groups.std(ddof=0).to_numpy()
+    places = np.unique(rows[x])
+    colour = COLOURS[i % len(COLOURS)]
+    every = max(1, len(places) // 10)
+    axes.plot(places, mean, color=colour, marker=MARKERS[i % len(MARKERS)], markevery=every, markersize=4, label=label)
+    axes.fill_between(places, mean - std, mean + std, color=colour, alpha=0.18, linewidth=0)
+
+
+DRAW: dict[str, Callable[[pd.DataFrame, str], Figure]] = {
+    "init": over_epochs,
+    "transfer": over_epochs,
+    "ensemble": over_sizes,
+    "reconstruction": while_fine_tuned,
+    "unseen_zoo": singles_and_ensembles,
+    "robustness": over_noise,
+    "smoothness": over_paths,
+    "weight_distribution": by_layer,
+}

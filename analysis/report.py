@@ -1,0 +1,133 @@
+"""`task=report`: all results under a root as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from jinja2 import Environment, FileSystemLoader
+from matplotlib.figure import Figure
+
+from analysis.figures import figures
+from analysis.novelty import VERDICTS
+from analysis.results import read_results, tables
+from zoo import Zoo
+from zoo.errors import UserError
+from zoo.files import write_file
+from zoo.training import console
+
+SECTIONS = {
+    "init": ("Sampled networks as initialisations", "Test accuracy at epoch 0 and while networks are fine-tuned, beside models "
+             "trained from scratch (B_T, the zoo's test split)."),
+    "transfer": ("Transfer to other images", "Networks of one zoo, fine-tuned on the images of another. B_T: from scratch; "
+                 "B_F: trained models of the source."),
+    "ensemble": ("Ensembles", "Networks that vote together, without fine-tuning. Rows are sizes."),
+    "reconstruction": ("Originals and reconstructions", "Test models and their reconstructions, both fine-tuned."),
+    "unseen_zoo": ("Models of an unseen zoo", "Through the autoencoder of another zoo, on their own images."),
+    "robustness": ("Robustness", "Noise on the embeddings of test models, in standard deviations of each dimension, decoded."),
+    "smoothness": ("Smoothness", "Straight lines between embeddings: of one model along its training, and across two models."),
+    "weight_distribution": ("Distribution of weights", "Of originals, reconstructions and samples, layer by layer."),
+}  # fmt: skip
+VERSIONS = ("hyperzoo", "torch", "numpy", "scipy", "pandas", "scikit-learn", "pytorch-lightning")
+
+
+def write_report(config: Any) -> None:
+    """Write <root>/report.html: tables, figures, novelty audits, zoos, configuration and versions.
+
+    Raises:
+        UserError: if there are no results yet.
+    """
+    root = Path(config.paths.root)
+    found = [name for name in SECTIONS if list((root / "results" / name).glob("*.parquet"))]
+    if not found:
+        raise UserError(f"there are no results under {root / 'results'}: make some with python run.py task=downstream")
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    page = environment.get_template("report.html.j2").render(
+        title="Model zoos and hyper-representations",
+        subtitle=f"{len(found)} comparisons under {root.name}/, made by hyperzoo {version('hyperzoo')} on {platform.machine()}, "
+        f"{platform.system()}. ± is one standard deviation over networks, n in brackets.",
+        sections=[_section(root / "results" / name, name) for name in found],
+        audits=_html(_audits(root)),
+        zoos=_html(_zoos(root)),
+        commands=sorted({about["command"] for name in found for about in _abouts(root / "results" / name)}),
+        versions=", ".join(f"{name} {version(name)}" for name in VERSIONS) + f", Python {platform.python_version()}",
+        config=yaml.safe_dump(asdict(config), sort_keys=False),
+    )
+    file = root / "report.html"
+    write_file(file, page.encode())
+    console.print(f"Report: {file}", highlight=False, soft_wrap=True)
+
+
+def _section(folder: Path, name: str) -> dict[str, Any]:
+    results = read_results(folder)
+    epochs = sorted({epoch for about in _abouts(folder) for epoch in about["reported"]})
+    title, words = SECTIONS[name]
+    return {
+        "name": name, "title": title, "words": words,
+        "figures": {key: _svg(figure) for key, figure in figures(results, name).items()},
+        "tables": {caption: _html(table) for caption, table in tables(results, name, epochs).items()},
+    }  # fmt: skip
+
+
+def _abouts(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(file.with_suffix(".json").read_bytes()) for file in sorted(folder.glob("*.parquet"))]
+
+
+def _audits(root: Path) -> pd.DataFrame:
+    """One row a population."""
+    lines = []
+    for file in sorted((root / "audits").glob("*.csv")):
+        row = pd.read_csv(file).iloc[0]
+        shares = ("nearest", "zoo_nearest", "within", "zoo_within", "ensemble", "centroid")
+        lines.append(
+            {
+                "population": file.stem,
+                "accuracy": f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_std']:.1f} ({row['models']})",
+                **{name.replace("_", " "): f"{100 * row[name]:.1f}" for name in shares},
+                "draws": row["kind"],
+                "the audit finds": VERDICTS[row["verdict"]],
+                "what these are": row["about"],
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _zoos(root: Path) -> pd.DataFrame:
+    """One row a zoo or population."""
+    lines = []
+    for path in sorted((root / "zoos").glob("*/manifest.json")):
+        zoo = Zoo.open(path.parent)
+        metrics, dataset = zoo.metrics, zoo.description["dataset"]
+        last = 100 * metrics[metrics["epoch"] == zoo.epochs[-1]]["test_acc"]
+        lines.append(
+            {
+                "name": zoo.name,
+                "models": str(zoo.n_models),
+                "diverged": str((zoo.models["status"] == "diverged").sum()),
+                "epochs": str(zoo.epochs[-1]),
+                "test accuracy, last epoch": f"{last.mean():.1f} ± {last.std(ddof=0):.1f}",
+                "images": f"{dataset['title']}, {dataset['sizes']['train']} for training",
+                "fingerprint of the images": dataset["fingerprint"][:16],
+                "made by": zoo.description["command"],
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _html(table: pd.DataFrame) -> str:
+    text = table.to_html(index=False, border=0, escape=True, na_rep="–")
+    return text.replace("<td>Networks drawn", '<td class="words">Networks drawn')
+
+
+def _svg(figure: Figure) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+    drawn = text.getvalue()
+    return drawn[drawn.index("<svg") :]

@@ -1,0 +1,115 @@
+"""`task=downstream`: what sampled networks are good for, compared with others, as tidy tables.
+
+Every comparison is a function of a configuration that makes what it needs first (zoo, autoencoder, populations,
+fine-tuned zoos; what is there already is used as it is) and returns one table. Tables are kept as Parquet under
+results/<comparison>/, each beside a JSON file that says what it was made from.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hyperrep.config import hyperrep_problems
+from zoo.config import did_you_mean, folder_problems
+from zoo.errors import UserError
+from zoo.files import write_file
+from zoo.training import command
+
+# One row a measured number. x: what a comparison varies beside epochs (ensemble size, noise, place on a path), else NaN.
+COLUMNS = ["method", "dataset", "epoch", "model", "x", "metric", "value"]
+
+# Name -> module in this folder, and the options that it has.
+COMPARISONS = {
+    "init": ("initialisation", {"epochs"}),
+    "transfer": ("transfer", {"epochs", "target"}),
+    "ensemble": ("ensemble", {"sizes", "repeats", "combine"}),
+    "reconstruction": ("reconstruction", {"epochs"}),
+    "unseen_zoo": ("unseen_zoo", {"target", "sizes", "repeats", "combine"}),
+    "robustness": ("robustness", {"levels"}),
+    "smoothness": ("smoothness", {"points", "pairs", "from_epoch"}),
+    "weight_distribution": ("weight_distribution", {"bins"}),
+}
+
+
+@dataclass
+class DownstreamConfig:
+    """`downstream=`: which comparison, and of what. A preset has the options of its comparison and no others."""
+
+    name: str = field(metadata={"choices": tuple(COMPARISONS)})
+    methods: dict[
+        str, list[str] | None
+    ]  # label -> words that, added to the command line, make its population; null: none
+    reported: list[int]  # epochs that tables show; others are measured too
+
+    # Options: see the comparison that has them.
+    epochs: int | None = field(default=None, metadata={"min": 0})  # of fine-tuning
+    target: str | None = None  # zoo= of the images that are transferred to
+    sizes: list[int] | None = field(default=None, metadata={"min": 1})  # of ensembles
+    repeats: int | None = field(default=None, metadata={"min": 1})  # ensembles of a size
+    combine: str | None = field(default=None, metadata={"choices": ("logits", "probabilities", "vote")})
+    levels: list[float] | None = field(default=None, metadata={"min": 0.0})  # of noise, in standard deviations
+    points: int | None = field(default=None, metadata={"min": 2})  # on a path
+    pairs: int | None = field(default=None, metadata={"min": 1})  # of models
+    from_epoch: int | None = field(default=None, metadata={"min": 0})  # where a path along the training begins
+    bins: int | None = field(default=None, metadata={"min": 2})
+
+
+def downstream_problems(config: Any) -> list[str]:
+    """What forbids task=downstream, a sentence each."""
+    chosen, problems = config.downstream, hyperrep_problems(config)
+    wanted = COMPARISONS[chosen.name][1]
+    options = set().union(*(names for _, names in COMPARISONS.values()))
+    for name in sorted(options):
+        given = getattr(chosen, name) is not None
+        if name in wanted and not given:
+            problems.append(f"downstream.{name}: is missing, and downstream={chosen.name} needs it")
+        if given and name not in wanted:
+            problems.append(
+                f"downstream.{name}: downstream={chosen.name} has no such option{did_you_mean(name, wanted)}"
+            )
+    for method, words in chosen.methods.items():
+        problems += folder_problems("downstream.methods", method)
+        problems += [
+            f"downstream.methods.{method}: got {word!r}, which is not KEY=VALUE"
+            for word in words or []
+            if "=" not in word
+        ]
+    return problems
+
+
+def run_downstream(config: Any) -> pd.DataFrame:
+    """Make the comparison of a config, and keep its table in results/<comparison>/<zoo>.parquet.
+
+    Raises:
+        UserError: as the tasks that it calls on.
+    """
+    compare = import_module(f"{__name__}.{COMPARISONS[config.downstream.name][0]}").compare
+    config.downstream.methods = {
+        method: words for method, words in config.downstream.methods.items() if words is not None
+    }
+    table = compare(config)[COLUMNS]
+    if not len(table):
+        raise UserError(f"downstream={config.downstream.name}: nothing was measured; give downstream.methods")
+    file = result_file(config)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_file(file, table.to_parquet(index=False))
+    about = {
+        "command": command(config, ("paths.", "logger", "engine.threads")), "zoo": config.zoo.name,
+        "methods": config.downstream.methods, "reported": config.downstream.reported,
+        "versions": {name: version(name) for name in ("hyperzoo", "torch", "numpy", "scipy")},
+    }  # fmt: skip
+    write_file(file.with_suffix(".json"), json.dumps(about, indent=1).encode())
+    return table
+
+
+def result_file(config: Any) -> Path:
+    """Where the table of a config is kept."""
+    target = f"_to_{config.downstream.target}" if config.downstream.target else ""
+    return Path(config.paths.root) / "results" / config.downstream.name / f"{config.zoo.name}{target}.parquet"

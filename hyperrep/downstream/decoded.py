@@ -1,0 +1,70 @@
+"""Embeddings and what they decode to: the common ground of comparisons in the latent space."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from hyperrep.autoencoder import Autoencoder
+from hyperrep.downstream.stages import grown, perform
+from hyperrep.states import States, open_zoo, read_states, zoo_images
+from hyperrep.training import hyperrep_folder, in_batches, load_autoencoder
+from zoo import Zoo
+from zoo.architecture import Architecture
+from zoo.images import ImageData
+from zoo.networks import predictions
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A zoo, its autoencoder and the states that this reads, by split."""
+
+    zoo: Zoo
+    arch: Architecture
+    images: ImageData
+    autoencoder: Autoencoder
+    states: dict[str, States]
+    config: Any
+    autoencoder_file: str  # sha256 of its weights
+
+    def accuracy(self, weights: Tensor, rows: pd.DataFrame) -> np.ndarray:
+        """Test accuracy of networks [n, P], one row each in `rows`: float64 [n]."""
+        found = predictions(self.arch, weights, rows, self.images.test, self.images, self.config.engine)
+        return (found == self.images.test.labels.numpy()).mean(axis=1)
+
+    def encode(self, weights: Tensor) -> Tensor:
+        """Embeddings [n, D] of weights [n, P]."""
+        return in_batches(self.autoencoder.encode, weights)
+
+    def decode(self, embeddings: Tensor) -> Tensor:
+        """Weights [n, P] of embeddings [n, D]."""
+        return in_batches(self.autoencoder.decode, embeddings)
+
+
+def learnt(config: Any, words: list[str], epochs: list[int] | None = None) -> Learnt:
+    """What the autoencoder of a method has learnt, with the states of some epochs (None: those it learnt).
+
+    The alignment is that of its training, whatever the epochs: a model keeps its order.
+    """
+    grown(config, *words)
+    done = perform(config, "task=hyperrep", *words)
+    root = hyperrep_folder(done)
+    zoo = open_zoo(done)
+    images = zoo_images(done, zoo)
+    autoencoder = load_autoencoder(root, done.autoencoder, zoo)
+    arch = Architecture.from_dict(zoo.description["arch"])
+    states = read_states(zoo, done.autoencoder, root.parent, images, epochs)
+    file = hashlib.sha256((root / "best.safetensors").read_bytes()).hexdigest()
+    return Learnt(zoo, arch, images, autoencoder, states, done, file)
+
+
+def noisy(embeddings: Tensor, level: float, seed: int) -> Tensor:
+    """Embeddings [n, D] plus Gaussian noise of `level` standard deviations of each dimension over them."""
+    noise = torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(seed))
+    return embeddings + level * embeddings.std(0, correction=0) * noise

@@ -1,0 +1,86 @@
+"""downstream=ensemble: what sampled networks are worth together, without fine-tuning.
+
+Hyper-Representations as Generative Models (Schürholt et al., 2022), Figure 5: ensembles of 1 … 15 randomly chosen members,
+15 of each size. How members are combined is not stated; the authors' later code averages logits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from hyperrep.downstream.stages import grown, sampled, tidy
+from hyperrep.states import zoo_images
+from zoo import Zoo
+from zoo.architecture import Architecture
+from zoo.images import ImageData
+from zoo.networks import AT_ONCE, Networks
+
+
+def compare(config: Any) -> pd.DataFrame:
+    """Test accuracy of ensembles: x is the size, `model` counts the ensembles of a size.
+
+    Beside the populations stand B_T, models trained from scratch (the zoo's test split) at the last epoch learnt.
+
+    Args:
+        config: with `downstream.sizes`, `downstream.repeats` and `downstream.combine`: logits, probabilities or vote.
+    """
+    zoo, chosen = grown(config), config.downstream
+    images, last = zoo_images(config, zoo), max(config.autoencoder.states)
+    scratch = zoo.models[zoo.models["split"] == "test"]
+    members = {"B_T": (zoo, scratch, last)}
+    for method, words in chosen.methods.items():
+        population = sampled(config, words)
+        members[method] = (population, population.models, 0)
+    parts = []
+    for method, (source, rows, epoch) in members.items():
+        parts += ensembles(method, _logits(source, rows, epoch, images, config), chosen.sizes, images, epoch, config)
+    return pd.concat(parts, ignore_index=True)
+
+
+def ensembles(
+    method: str, logits: Tensor, sizes: list[int], images: ImageData, epoch: int, config: Any
+) -> list[pd.DataFrame]:
+    """Accuracy of `downstream.repeats` random ensembles of each size that there are enough networks for.
+
+    Args:
+        method: their label.
+        logits: float32 [networks, test images, classes].
+        sizes: of ensembles.
+        images: whose test images they are.
+        epoch: of the networks.
+        config: with `downstream.repeats`, `downstream.combine` and the seed.
+    """
+    random, parts = np.random.default_rng(config.seed), []
+    for size in sizes:
+        if size <= len(logits):
+            teams = [random.choice(len(logits), size, replace=False) for _ in range(config.downstream.repeats)]
+            accuracy = [_accuracy(logits[torch.from_numpy(team)], images, config.downstream.combine) for team in teams]
+            place = {"epoch": epoch, "model": range(len(teams)), "x": float(size)}
+            parts.append(tidy(method, images.name, "test_acc", value=accuracy, **place))
+    return parts
+
+
+def _logits(source: Zoo, rows: pd.DataFrame, epoch: int, images: ImageData, config: Any) -> Tensor:
+    """What networks say of each test image: float32 [networks, images, classes]."""
+    arch = Architecture.from_dict(source.description["arch"])
+    weights = source.weights(models=rows["model_id"], epochs=[epoch])[:, 0]
+    found = []
+    for first in range(0, len(rows), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        with Networks(arch, weights[part], rows.iloc[part], images, config.engine) as networks:
+            found.append(networks.outputs(images.test))
+    return torch.cat(found)
+
+
+def _accuracy(logits: Tensor, images: ImageData, combine: str) -> float:
+    """Test accuracy of all networks of `logits` together."""
+    if combine == "probabilities":
+        logits = logits.softmax(2)
+    if combine == "vote":
+        logits = torch.nn.functional.one_hot(logits.argmax(2), images.classes).float()
+    return float((logits.sum(0).argmax(1) == images.test.labels).float().mean())

@@ -1,0 +1,79 @@
+"""downstream=smoothness: what lies between two embeddings.
+
+Hyper-Representations as Generative Models (Schürholt et al., 2022), Figure 3 b and d: straight lines between the embeddings
+of one model at epochs 5 and 25 ("along") and of two models ("across"), decoded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from hyperrep.downstream.decoded import Learnt, learnt
+from hyperrep.downstream.stages import tidy
+
+
+def compare(config: Any) -> pd.DataFrame:
+    """Accuracy along the lines, between test models; x is the place, 0 … 1; `model` counts the lines.
+
+    The metrics are "along" and "across" for decoded embeddings, and for the method "weights" the same between the
+    (aligned) weights themselves.
+
+    Args:
+        config: with `downstream.points` on a line, `downstream.pairs` of models and `downstream.from_epoch`, where lines
+            along begin; each method's words make an autoencoder.
+    """
+    parts: list[pd.DataFrame] = []
+    early_epoch, last = config.downstream.from_epoch, max(config.autoencoder.states)
+    for method, words in config.downstream.methods.items():
+        known = learnt(config, words, [early_epoch, last])
+        first, final = (known.states["test"].at(epoch) for epoch in (early_epoch, last))
+        both = sorted(set(first.table["model_id"]) & set(final.table["model_id"]))
+        early, late = (_of(states.weights, states.table["model_id"], both) for states in (first, final))
+        rows = final.table.set_index("model_id").loc[both].reset_index()
+        i, j = _pairs(len(both), config.downstream.pairs, config.seed)
+        lines = {"along": (early, late, rows), "across": (late[i], late[j], rows.iloc[i].reset_index(drop=True))}
+        for metric, (start, end, of) in lines.items():
+            if not any((part["method"] == "weights").any() and (part["metric"] == metric).any() for part in parts):
+                parts += _line("weights", metric, known, start, end, of, False, config.downstream.points, last)
+            parts += _line(method, metric, known, start, end, of, True, config.downstream.points, last)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _of(weights: Tensor, ids: pd.Series, wanted: list[int]) -> Tensor:
+    place = {model: row for row, model in enumerate(ids)}
+    return weights[torch.tensor([place[model] for model in wanted])]
+
+
+def _pairs(n: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` random pairs of different ones of `n`; all of them if there are fewer."""
+    i, j = np.triu_indices(n, 1)
+    chosen = np.random.default_rng(seed).permutation(len(i))[:count]
+    return i[chosen], j[chosen]
+
+
+def _line(
+    method: str,
+    metric: str,
+    known: Learnt,
+    start: Tensor,
+    end: Tensor,
+    rows: pd.DataFrame,
+    latent: bool,
+    points: int,
+    epoch: int,
+) -> list[pd.DataFrame]:
+    if latent:
+        start, end = known.encode(start), known.encode(end)
+    found = []
+    for x in np.linspace(0, 1, points):
+        between = torch.lerp(start, end, float(x))
+        accuracy = known.accuracy(known.decode(between) if latent else between, rows)
+        found.append(
+            tidy(method, known.images.name, metric, epoch=epoch, model=range(len(rows)), x=float(x), value=accuracy)
+        )
+    return found

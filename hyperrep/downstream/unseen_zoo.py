@@ -1,0 +1,57 @@
+"""downstream=unseen_zoo: an autoencoder reads and writes the weights of a zoo that it has not learnt.
+
+Hyper-Representations as Generative Models (Schürholt et al., 2022), Table 3: models of one zoo, through the autoencoder of
+another, on the images that they were trained on; single and in ensembles, without fine-tuning.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import torch
+
+from hyperrep.alignment import align
+from hyperrep.downstream.decoded import learnt
+from hyperrep.downstream.ensemble import ensembles
+from hyperrep.downstream.stages import grown, tidy
+from hyperrep.states import zoo_images
+from zoo.config import derive
+from zoo.networks import Networks
+
+
+def compare(config: Any) -> pd.DataFrame:
+    """Accuracy on the target's images: x is 1 for single models, or the size of an ensemble.
+
+    The models are those of the target's train split at the last epoch learnt, brought into the order of neurons of the
+    zoo that was learnt. "originals" are the models as they are.
+
+    Args:
+        config: of the zoo that is learnt; `downstream.target` is the `zoo=` of the other, `downstream.sizes`,
+            `downstream.repeats` and `downstream.combine` as for downstream=ensemble; each method's words make an
+            autoencoder.
+    """
+    named, last = config.downstream.target, max(config.autoencoder.states)
+    other = derive(config, f"zoo={named}", f"zoo.name={named}")
+    target = grown(other)
+    images = zoo_images(other, target)
+    data = target.dataset("train", [last], ("activation",))
+    parts: list[pd.DataFrame] = []
+    for method, words in config.downstream.methods.items():
+        known = learnt(config, words)
+        weights = data.weights
+        if config.autoencoder.align == "weights":
+            reference = known.states["train"].at(last).weights
+            both = torch.cat([reference, weights])
+            weights = align(both, known.arch, "weights", mean_over=range(len(reference)))[0][len(reference) :]
+        networks = {"originals": weights} if not parts else {}
+        networks[method] = known.decode(known.encode(weights))
+        for name, values in networks.items():
+            with Networks(known.arch, values, data.table, images, config.engine) as evaluated:
+                single = evaluated.scores(images.test).accuracy
+                logits = evaluated.outputs(images.test)
+            place = {"epoch": last, "model": range(len(single)), "x": 1.0}
+            parts.append(tidy(name, images.name, "test_acc", value=single, **place))
+            sizes = [size for size in config.downstream.sizes if size > 1]
+            parts += ensembles(name, logits, sizes, images, last, config)
+    return pd.concat(parts, ignore_index=True)
