@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
 MARKERS = "osD^vPX*"
@@ -47,6 +48,7 @@ def over_epochs(rows: pd.DataFrame, where: str) -> Figure:
         _band(left, own, "epoch", i, str(method))
         first[str(method)] = 100 * own[own["epoch"] == own["epoch"].min()]["value"].to_numpy()
     left.set(xlabel="epoch of training on these images", ylabel="test accuracy (%)")
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.legend(loc="lower right")
     parts = right.boxplot(list(first.values()), orientation="horizontal", patch_artist=True, widths=0.6)
     for i, box in enumerate(parts["boxes"]):
@@ -69,6 +71,7 @@ def while_fine_tuned(rows: pd.DataFrame, where: str) -> Figure:
         words = {"l2": "ℓ2 distance / norm of the original", "cosine": "cosine of the angle between both"}
         _band(right, own, "epoch", i + 2, words[str(metric)], unit=1)
     left.set(xlabel="epoch of fine-tuning", ylabel="test accuracy (%)")
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.set(xlabel="epoch of fine-tuning")
     left.legend()
     right.legend()

@@ -51,8 +51,8 @@ def write_report(config: Any) -> None:
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     page = environment.get_template("report.html.j2").render(
         title="Model zoos and hyper-representations",
-        subtitle=f"{len(found)} comparisons under {root.name}/, made by hyperzoo {version('hyperzoo')} on {platform.machine()}, "
-        f"{platform.system()}. ± is one standard deviation over networks, n in brackets.",
+        subtitle=f"{len(found)} comparison{'s' * (len(found) > 1)} under {root.name}/, made by hyperzoo {version('hyperzoo')} "
+        f"on {platform.machine()}, {platform.system()}. ± is one standard deviation over networks, n in brackets.",
         sections=[_section(root / "results" / name, name) for name in found],
         audits=_html(_audits(root)),
         zoos=_html(_zoos(root)),
@@ -72,7 +72,7 @@ def _section(folder: Path, name: str) -> dict[str, Any]:
     return {
         "name": name, "title": title, "words": words,
         "figures": {key: _svg(figure) for key, figure in figures(results, name).items()},
-        "tables": {caption: _html(table) for caption, table in tables(results, name, epochs).items()},
+        "tables": {caption[0].upper() + caption[1:]: _html(table) for caption, table in tables(results, name, epochs).items()},
     }  # fmt: skip
 
 
@@ -89,10 +89,10 @@ def _audits(root: Path) -> pd.DataFrame:
         lines.append(
             {
                 "population": file.stem,
+                "the audit finds": VERDICTS[row["verdict"]],
                 "accuracy": f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_std']:.1f} ({row['models']})",
                 **{name.replace("_", " "): f"{100 * row[name]:.1f}" for name in shares},
                 "draws": row["kind"],
-                "the audit finds": VERDICTS[row["verdict"]],
                 "what these are": row["about"],
             }
         )

@@ -100,7 +100,8 @@ def accuracy_table(results: pd.DataFrame, comparison: str, epochs: list[int]) ->
     order = {method: i for i, method in enumerate(results["method"].unique())}
     lines = sorted(cells, key=lambda key: (key[0], order[key[1]]))
     table = pd.DataFrame([{"epoch": str(epoch), "method": method, **cells[epoch, method]} for epoch, method in lines])
-    return table.fillna("–")
+    empty = [name for name in table.columns if name.endswith("published") and (table[name].fillna("–") == "–").all()]
+    return table.drop(columns=empty).fillna("–")
 
 
 def x_table(results: pd.DataFrame) -> pd.DataFrame:

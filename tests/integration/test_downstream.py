@@ -1,6 +1,7 @@
 """`task=downstream` end to end on real digits, at toy scale: each comparison makes what it needs and measures what it says."""
 
 import re
+import shutil
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -9,6 +10,8 @@ import pandas as pd
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from PIL import Image
+from playwright.sync_api import sync_playwright
 
 import run
 from analysis.results import accuracy_table, comparisons, highest_table, overlap_table, read_results
@@ -21,6 +24,7 @@ from zoo.config import command_line_problems, read_config
 from zoo.errors import UserError
 from zoo.training import read_images
 
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 TINY = [
     "zoo=digits_seed", "zoo.models=24", "zoo.epochs=4", "dataset.train_size=300", "logger=none", "autoencoder.states=[3,4]",
     "autoencoder.d_model=204", "autoencoder.heads=2", "autoencoder.feedforward=32", "autoencoder.latent=8",
@@ -280,6 +284,67 @@ def test_the_report_holds_all_of_it(root):
     assert outside == [], "self-contained"
 
 
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium (apt-get install chromium)")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_report_in_a_browser(root, tmp_path, width):
+    """On a phone and on a desk: all tables are there and have rows, and the page itself does not scroll sideways."""
+    do(root, "task=report")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        page = browser.new_page(viewport={"width": width, "height": 844})
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto((root / "report.html").as_uri())
+        page.screenshot(path=tmp_path / "report.png", full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        rows = page.eval_on_selector_all(
+            "table", "tables => tables.map(table => table.querySelectorAll('tbody tr').length)"
+        )
+        heights = page.eval_on_selector_all("figure svg", "all => all.map(svg => svg.getBoundingClientRect().height)")
+        assert page.locator("#novelty table").is_visible()
+        assert page.locator("#init table").first.is_visible()
+        browser.close()
+    assert errors == []
+    assert len(rows) >= 4
+    assert min(rows) > 0
+    assert min(heights) > 100
+    pixels = np.asarray(Image.open(tmp_path / "report.png").convert("L"))
+    assert pixels.shape[1] == width
+    assert 0.01 < (pixels < 128).mean() < 0.3, "there is something to read, on paper that is mostly white"
+
+
 def test_a_report_needs_results(tmp_path):
     with pytest.raises(UserError, match=r"there are no results under .*: make some with python run.py task=downstream"):
         do(tmp_path, "task=report")
+
+
+EXPERIMENTS = sorted(path.stem for path in (run.CONFIG_DIR / "experiment").glob("*.yaml"))
+NOT_HERE = ["zoo=digits_seed", "autoencoder.d_model=204", "autoencoder.blocks=1", "autoencoder.optimizer.bf16=false"]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_at_toy_scale(tmp_path, name):
+    """All that conf/experiment/ describes runs from nothing to its table; on digits, which are there without a network."""
+    small = {
+        "init": ["downstream.epochs=1"], "transfer": ["downstream.epochs=1", "downstream.target=digits_hyp10r"],
+        "ensemble": ["downstream.sizes=[1,2]", "downstream.repeats=2"], "reconstruction": ["downstream.epochs=1"],
+        "unseen_zoo": ["downstream.target=digits_hyp10r", "downstream.sizes=[1,2]", "downstream.repeats=2"],
+        "robustness": ["downstream.levels=[0.0,0.3]"], "smoothness": ["downstream.points=3", "downstream.from_epoch=1"],
+        "weight_distribution": ["downstream.bins=10"],
+    }  # fmt: skip
+    first = (run.CONFIG_DIR / "experiment" / f"{name}.yaml").read_text().splitlines()[1]
+    assert first.startswith("# python run.py ")
+    assert f"experiment={name}" in first
+    with initialize_config_dir(str(run.CONFIG_DIR), version_base="1.3"):
+        composed = read_config(compose("config", [f"experiment={name}", f"paths.root={tmp_path}"]), config_type())
+    words = [f"experiment={name}", *NOT_HERE, "zoo.name=toy", "zoo.models=20", "population.models=4"]
+    if composed.task.name == "downstream":
+        comparison = composed.downstream.name
+        words += small[comparison]
+        words += [f"downstream.methods.{m}=null" for m in composed.downstream.methods if "GAN" in m or "Neigh" in m]
+    do(tmp_path, *words)
+    if composed.task.name == "downstream":
+        assert len(results(tmp_path, comparison)) > 0
+        assert (tmp_path / "report.html").stat().st_size > 10_000
+    assert Zoo.open(tmp_path / "zoos" / "toy").finished
