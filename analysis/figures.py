@@ -192,6 +192,7 @@ DRAW: dict[str, Callable[[pd.DataFrame, str], Figure]] = {
     "init": over_epochs,
     "transfer": over_epochs,
     "ensemble": over_sizes,
+    "unseen_arch": over_epochs,
     "reconstruction": while_fine_tuned,
     "unseen_zoo": singles_and_ensembles,
     "robustness": over_noise,

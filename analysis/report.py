@@ -31,6 +31,7 @@ SECTIONS = {
     "ensemble": ("Ensembles", "Networks that vote together, without fine-tuning. Rows are sizes."),
     "reconstruction": ("Originals and reconstructions", "Test models and their reconstructions, both fine-tuned."),
     "unseen_zoo": ("Models of an unseen zoo", "Through the autoencoder of another zoo, on their own images."),
+    "unseen_arch": ("Unseen architectures", "Weights sampled for one architecture start the training of others."),
     "robustness": ("Robustness", "Noise on the embeddings of test models, in standard deviations of each dimension, decoded."),
     "smoothness": ("Smoothness", "Straight lines between embeddings: of one model along its training, and across two models."),
     "weight_distribution": ("Distribution of weights", "Of originals, reconstructions and samples, layer by layer."),

@@ -235,7 +235,12 @@ def stored_population(config: Any, spec: dict[str, Any]) -> Zoo | None:
 
 
 def store_population(
-    config: Any, description: dict[str, Any], arch: Architecture, weights: Tensor, rows: pd.DataFrame, images: ImageData
+    config: Any,
+    description: dict[str, Any],
+    arch: Architecture,
+    weights: Tensor | np.ndarray,
+    rows: pd.DataFrame,
+    images: ImageData,
 ) -> Zoo:
     """Write networks as a zoo of one epoch, 0, with their scores.
 
@@ -251,7 +256,7 @@ def store_population(
         UserError: if the name is taken by another one.
     """
     population = Zoo.create(Path(config.paths.root) / "zoos" / description["name"], description, rows)
-    values = np.ascontiguousarray(weights.numpy(), np.float32)
+    values = np.ascontiguousarray(weights, np.float32)
     for block in population.blocks(100):
         with block:
             if not block.pending:

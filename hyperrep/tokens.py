@@ -92,4 +92,9 @@ def weights_and_biases(arch: Architecture) -> list[tuple[Slot, Slot]]:
             f"arch={arch.name}: {arch.module_path} is a module class, whose neurons and their symmetries cannot be told "
             "from a description; use an architecture that is a list of layers (arch.layers), such as arch=cnn_s"
         )
+    if not arch.is_chain:
+        raise UserError(
+            f"arch={arch.name}: has layers without bias or residual ways, for which tokens and symmetries are not defined here; "
+            "learn the weights of a plain chain, such as arch=cnn_s"
+        )
     return list(zip(arch.layout[::2], arch.layout[1::2], strict=True))

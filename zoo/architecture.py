@@ -42,17 +42,19 @@ class ArchConfig:
 
 @dataclass(frozen=True)
 class Conv:
-    """A valid convolution with stride 1: `{conv: channels, kernel: k}`."""
+    """A valid convolution with stride 1: `{conv: channels, kernel: k}`, without bias with `bias: false`."""
 
     channels: int
     kernel: int
+    bias: bool = True
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Max-pooling over non-overlapping squares: `{pool: size}`."""
+    """Max-pooling over squares, which do not overlap unless `stride` is given: `{pool: size}`, `{pool: size, stride: s}`."""
 
     size: int
+    stride: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,29 @@ class Linear:
     features: int
 
 
-Layer = Conv | Pool | Activation | Dropout | Flatten | Linear
+@dataclass(frozen=True)
+class Crop:
+    """A feature map without its outermost `size` rows and columns: `{crop: size}`."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Subsample:
+    """Every `step`th row and column of a feature map: `{subsample: step}`."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Residual:
+    """The sum of two ways from here: `{residual: [layers], shortcut: [layers]}`; an empty shortcut is the identity."""
+
+    main: tuple[Layer, ...]
+    shortcut: tuple[Layer, ...]
+
+
+Layer = Conv | Pool | Activation | Dropout | Flatten | Linear | Crop | Subsample | Residual
 
 ACTIVATIONS: dict[str, tuple[type[nn.Module], Callable[[Tensor], Tensor]]] = {
     "tanh": (nn.Tanh, torch.tanh),
@@ -86,7 +110,10 @@ ACTIVATIONS: dict[str, tuple[type[nn.Module], Callable[[Tensor], Tensor]]] = {
     "gelu": (nn.GELU, F.gelu),
 }
 
-_LAYER_FORMS = "{conv: channels, kernel: k}, {pool: size}, {linear: features}, activation, dropout, flatten"
+_LAYER_FORMS = (
+    "{conv: channels, kernel: k} (bias: false), {pool: size} (stride: s), {linear: features}, activation, dropout, flatten, "
+    "{crop: size}, {subsample: step}, {residual: [layers], shortcut: [layers]}"
+)
 _WORDS: dict[str, Layer] = {"activation": Activation(), "dropout": Dropout(), "flatten": Flatten()}
 
 
@@ -94,14 +121,23 @@ def parse_layer(entry: Any) -> Layer:
     """One entry of `arch.layers` as a layer. Raises UserError for what is none."""
     if isinstance(entry, str) and entry in _WORDS:
         return _WORDS[entry]
-    if isinstance(entry, dict) and all(isinstance(v, int) and v > 0 for v in entry.values()):
-        match sorted(entry):
-            case ["conv", "kernel"]:
-                return Conv(entry["conv"], entry["kernel"])
-            case ["pool"]:
-                return Pool(entry["pool"])
-            case ["linear"]:
-                return Linear(entry["linear"])
+    if isinstance(entry, dict) and sorted(entry) == ["residual", "shortcut"]:
+        if all(isinstance(way, list) for way in entry.values()):
+            return Residual(*(tuple(parse_layer(e) for e in entry[way]) for way in ("residual", "shortcut")))
+    elif isinstance(entry, dict):
+        sizes = {key: value for key, value in entry.items() if key != "bias"}
+        if all(type(v) is int and v > 0 for v in sizes.values()) and type(entry.get("bias", True)) is bool:
+            match sorted(entry):
+                case ["conv", "kernel"] | ["bias", "conv", "kernel"]:
+                    return Conv(entry["conv"], entry["kernel"], entry.get("bias", True))
+                case ["pool"] | ["pool", "stride"]:
+                    return Pool(entry["pool"], entry.get("stride"))
+                case ["linear"]:
+                    return Linear(entry["linear"])
+                case ["crop"]:
+                    return Crop(entry["crop"])
+                case ["subsample"]:
+                    return Subsample(entry["subsample"])
     raise UserError(f"arch.layers: {entry!r} is no layer; a layer is one of {_LAYER_FORMS} (sizes are whole and > 0)")
 
 
@@ -120,6 +156,52 @@ class Slot:
     def size(self) -> int:
         """Number of values."""
         return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A layer with its name in the module; a `Residual` has the layers of its two ways beneath it."""
+
+    name: str
+    layer: Layer
+    main: tuple[_Named, ...] = ()
+    shortcut: tuple[_Named, ...] = ()
+
+
+_KINDS: dict[type, str] = {
+    Conv: "conv", Pool: "pool", Activation: "act", Dropout: "drop", Flatten: "flatten", Linear: "fc", Crop: "crop",
+    Subsample: "subsample", Residual: "block",
+}  # fmt: skip
+
+
+class ResidualSum(nn.Module):
+    """A `Residual` as a module: main(x) + shortcut(x)."""
+
+    def __init__(self, main: nn.Module, shortcut: nn.Module) -> None:
+        super().__init__()
+        self.main, self.shortcut = main, shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The sum of both ways."""
+        return self.main(x) + self.shortcut(x)
+
+
+class Cut(nn.Module):
+    """A `Crop` or a `Subsample` as a module."""
+
+    def __init__(self, layer: Crop | Subsample) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The part of the feature map [..., H, W]."""
+        return _cut(x, self.layer)
+
+
+def _cut(x: Tensor, layer: Crop | Subsample) -> Tensor:
+    if isinstance(layer, Crop):
+        return x[..., layer.size : x.shape[-2] - layer.size, layer.size : x.shape[-1] - layer.size]
+    return x[..., :: layer.step, :: layer.step]
 
 
 def _slots(tensors: Sequence[tuple[str, tuple[int, ...]]]) -> list[Slot]:
@@ -168,7 +250,7 @@ class Architecture:
         self.entries = None if layers is None else list(layers)
         self.layers: list[Layer] = [] if layers is None else [parse_layer(entry) for entry in layers]
         if module is None:
-            self._names, shapes, self.dropout_shapes = self._walk()
+            self._named, shapes, self.dropout_shapes = self._walk()
             self.layout, self.buffer_layout = _slots(shapes), []
         else:
             self._class = _module_class(module)
@@ -213,52 +295,29 @@ class Architecture:
         """Whether a dropout probability has any effect."""
         if self.is_module:
             return "dropout" in inspect.signature(self._class).parameters
-        return any(isinstance(layer, Dropout) for layer in self.layers)
+        return bool(self.dropout_shapes)
 
-    def _walk(self) -> tuple[list[str], list[tuple[str, tuple[int, ...]]], list[tuple[int, ...]]]:
-        """Follow an image through the layers: names of layers, shapes of parameters, shapes at the dropout layers."""
-        names: list[str] = []
-        shapes: list[tuple[str, tuple[int, ...]]] = []
-        dropouts: list[tuple[int, ...]] = []
-        counts: dict[str, int] = {}
-        shape: tuple[int, ...] = self.image
-        for i, layer in enumerate(self.layers):
-            where = f"arch={self.name}: layer {i + 1} ({self.entries[i] if self.entries else layer})"
-            kind = {Conv: "conv", Pool: "pool", Activation: "act", Dropout: "drop", Flatten: "flatten", Linear: "fc"}[
-                type(layer)
-            ]
-            counts[kind] = counts.get(kind, 0) + 1
-            names.append(kind if kind == "flatten" else f"{kind}{counts[kind]}")
-            if isinstance(layer, Conv | Pool | Flatten) and len(shape) != 3:
-                raise UserError(f"{where} needs a feature map, but the layers before it already gave a vector")
-            if isinstance(layer, Conv):
-                shapes += [
-                    (f"{names[-1]}.weight", (layer.channels, shape[0], layer.kernel, layer.kernel)),
-                    (f"{names[-1]}.bias", (layer.channels,)),
-                ]
-                shape = (layer.channels, shape[1] - layer.kernel + 1, shape[2] - layer.kernel + 1)
-            elif isinstance(layer, Pool):
-                shape = (shape[0], shape[1] // layer.size, shape[2] // layer.size)
-            elif isinstance(layer, Flatten):
-                shape = (math.prod(shape),)
-            elif isinstance(layer, Linear):
-                if len(shape) != 1:
-                    raise UserError(f"{where} needs a vector: put flatten before it")
-                shapes += [
-                    (f"{names[-1]}.weight", (layer.features, shape[0])),
-                    (f"{names[-1]}.bias", (layer.features,)),
-                ]
-                shape = (layer.features,)
-            elif isinstance(layer, Dropout):
-                dropouts.append(shape)
-            if min(shape) < 1:
-                raise UserError(f"{where} leaves nothing of images of {self.image[1]}x{self.image[2]} pixels")
+    @property
+    def is_chain(self) -> bool:
+        """Whether it is plain layers one after another, each weight with its bias: what tokens and symmetries need."""
+        odd = [
+            isinstance(layer, Residual | Crop | Subsample)
+            or (isinstance(layer, Conv) and not layer.bias)
+            or (isinstance(layer, Pool) and layer.stride is not None)
+            for layer in self.layers
+        ]
+        return not self.is_module and not any(odd)
+
+    def _walk(self) -> tuple[list[_Named], list[tuple[str, tuple[int, ...]]], list[tuple[int, ...]]]:
+        """Follow an image through the layers: named layers, shapes of parameters, shapes at the dropout layers."""
+        walk = _Walk(self.name, self.image)
+        named, shape = walk.follow(self.layers, self.image, "", self.entries or [])
         if shape != (self.classes,):
             raise UserError(
                 f"arch={self.name}: the last layer gives {'x'.join(map(str, shape))} outputs, but {self.classes} classes "
                 f"are wanted; end arch.layers with {{linear: {self.classes}}}"
             )
-        return names, shapes, dropouts
+        return named, walk.shapes, walk.dropouts
 
     def _example(self) -> nn.Module:
         """A module of the class, after checks of what the rest of the code relies on.
@@ -300,24 +359,39 @@ class Architecture:
             factors: dict[str, Any] = {"activation": activation} if self.takes_activation else {}
             factors |= {"dropout": dropout} if self.takes_dropout else {}
             return self._class(image=self.image, classes=self.classes, **factors, **self.module_args)
+        return self._sequence(self._named, {slot.name: slot.shape for slot in self.layout}, "", activation, dropout)
+
+    def _sequence(
+        self, named: Sequence[_Named], shapes: dict[str, tuple[int, ...]], prefix: str, activation: str, dropout: float
+    ) -> nn.Sequential:
         modules: OrderedDict[str, nn.Module] = OrderedDict()
-        shapes = {slot.name: slot.shape for slot in self.layout}
-        for name, layer in zip(self._names, self.layers):
+        for entry in named:
+            name, layer = entry.name, entry.layer
             match layer:
                 case Conv():
-                    channels, inputs, kernel, _ = shapes[f"{name}.weight"]
-                    modules[name] = nn.Conv2d(inputs, channels, kernel)
+                    channels, inputs, kernel, _ = shapes[f"{prefix}{name}.weight"]
+                    modules[name] = nn.Conv2d(inputs, channels, kernel, bias=layer.bias)
                 case Linear():
-                    features, inputs = shapes[f"{name}.weight"]
+                    features, inputs = shapes[f"{prefix}{name}.weight"]
                     modules[name] = nn.Linear(inputs, features)
                 case Pool():
-                    modules[name] = nn.MaxPool2d(layer.size)
+                    modules[name] = nn.MaxPool2d(layer.size, layer.stride)
                 case Activation():
                     modules[name] = ACTIVATIONS[activation][0]()
                 case Dropout():
                     modules[name] = nn.Dropout(dropout)
                 case Flatten():
                     modules[name] = nn.Flatten()
+                case Crop() | Subsample():
+                    modules[name] = Cut(layer)
+                case Residual():
+                    ways = {"main": entry.main, "shortcut": entry.shortcut}
+                    modules[name] = ResidualSum(
+                        *(
+                            self._sequence(way, shapes, f"{prefix}{name}.{w}.", activation, dropout)
+                            for w, way in ways.items()
+                        )
+                    )
         return nn.Sequential(modules)
 
     def module(self, activation: str = "relu", dropout: float = 0.0) -> nn.Module:
@@ -375,25 +449,98 @@ class Architecture:
         act = ACTIVATIONS[activation][1]
         # Feature maps are [n, models * channels, height, width]; after flatten, vectors are [models, n, features].
         h = images.transpose(0, 1).reshape(n, models * self.image[0], *self.image[1:])
-        for layer in self.layers:
+
+        def follow(layers: Sequence[Layer], h: Tensor) -> Tensor:
+            for layer in layers:
+                match layer:
+                    case Conv():
+                        w = next(parameters)
+                        b = next(parameters).reshape(-1) if layer.bias else None
+                        h = F.conv2d(h, w.reshape(-1, *w.shape[2:]), b, groups=models)
+                    case Pool():
+                        h = F.max_pool2d(h, layer.size, layer.stride)
+                    case Activation():
+                        h = act(h)
+                    case Dropout():
+                        mask = next(dropout)
+                        if mask is not None:
+                            h = h * (mask if h.dim() == 3 else mask.transpose(0, 1).reshape(h.shape))
+                    case Flatten():
+                        h = h.reshape(n, models, -1).transpose(0, 1)
+                    case Linear():
+                        w, b = next(parameters), next(parameters)
+                        h = torch.baddbmm(b[:, None], h, w.transpose(1, 2))
+                    case Crop() | Subsample():
+                        h = _cut(h, layer)
+                    case Residual():
+                        main = follow(layer.main, h)  # first: its parameters come first
+                        h = main + follow(layer.shortcut, h)
+            return h
+
+        return follow(self.layers, h)
+
+
+class _Walk:
+    """Names and shapes, layer by layer; layers of a kind are counted through all ways of an architecture."""
+
+    def __init__(self, arch: str, image: tuple[int, ...]) -> None:
+        self.arch, self.image = arch, image
+        self.counts: dict[str, int] = {}
+        self.shapes: list[tuple[str, tuple[int, ...]]] = []
+        self.dropouts: list[tuple[int, ...]] = []
+
+    def follow(
+        self, layers: Sequence[Layer], shape: tuple[int, ...], prefix: str, entries: Sequence[Any]
+    ) -> tuple[list[_Named], tuple[int, ...]]:
+        """The named layers of a sequence, and the shape that it gives for one of `shape`."""
+        named = []
+        for i, layer in enumerate(layers):
+            where = f"arch={self.arch}: layer {i + 1} ({entries[i] if i < len(entries) else layer})"
+            kind = _KINDS[type(layer)]
+            kind = "skip" if kind == "conv" and ".shortcut." in prefix else kind
+            self.counts[kind] = self.counts.get(kind, 0) + 1
+            name = kind if kind == "flatten" else f"{kind}{self.counts[kind]}"
+            if isinstance(layer, Conv | Pool | Flatten | Crop | Subsample) and len(shape) != 3:
+                raise UserError(f"{where} needs a feature map, but the layers before it already gave a vector")
+            main: list[_Named] = []
+            shortcut: list[_Named] = []
             match layer:
                 case Conv():
-                    w, b = next(parameters), next(parameters)
-                    h = F.conv2d(h, w.reshape(-1, *w.shape[2:]), b.reshape(-1), groups=models)
+                    self._add(f"{prefix}{name}", (layer.channels, shape[0], layer.kernel, layer.kernel), layer.bias)
+                    shape = (layer.channels, shape[1] - layer.kernel + 1, shape[2] - layer.kernel + 1)
                 case Pool():
-                    h = F.max_pool2d(h, layer.size)
-                case Activation():
-                    h = act(h)
-                case Dropout():
-                    mask = next(dropout)
-                    if mask is not None:
-                        h = h * (mask if h.dim() == 3 else mask.transpose(0, 1).reshape(h.shape))
+                    step = layer.stride or layer.size
+                    shape = (shape[0], *((side - layer.size) // step + 1 for side in shape[1:]))
                 case Flatten():
-                    h = h.reshape(n, models, -1).transpose(0, 1)
+                    shape = (math.prod(shape),)
                 case Linear():
-                    w, b = next(parameters), next(parameters)
-                    h = torch.baddbmm(b[:, None], h, w.transpose(1, 2))
-        return h
+                    if len(shape) != 1:
+                        raise UserError(f"{where} needs a vector: put flatten before it")
+                    self._add(f"{prefix}{name}", (layer.features, shape[0]), True)
+                    shape = (layer.features,)
+                case Dropout():
+                    self.dropouts.append(shape)
+                case Crop():
+                    shape = (shape[0], shape[1] - 2 * layer.size, shape[2] - 2 * layer.size)
+                case Subsample():
+                    shape = (shape[0], -(-shape[1] // layer.step), -(-shape[2] // layer.step))
+                case Residual():
+                    main, there = self.follow(layer.main, shape, f"{prefix}{name}.main.", [])
+                    shortcut, over = self.follow(layer.shortcut, shape, f"{prefix}{name}.shortcut.", [])
+                    if there != over:
+                        raise UserError(
+                            f"{where} adds {'×'.join(map(str, there))} and, by its shortcut, {'×'.join(map(str, over))}"
+                        )
+                    shape = there
+            if min(shape) < 1:
+                raise UserError(f"{where} leaves nothing of images of {self.image[1]}x{self.image[2]} pixels")
+            named.append(_Named(name, layer, tuple(main), tuple(shortcut)))
+        return named, shape
+
+    def _add(self, name: str, weight: tuple[int, ...], bias: bool) -> None:
+        self.shapes.append((f"{name}.weight", weight))
+        if bias:
+            self.shapes.append((f"{name}.bias", weight[:1]))
 
 
 def _module_class(path: str) -> type[nn.Module]:

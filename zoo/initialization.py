@@ -2,7 +2,8 @@
 
 The published recipe (Model Zoos, Schürholt et al., 2022, and its code): seed torch with the model's seed, build the
 layers in order (PyTorch's own initialisation draws from the generator), then draw each weight again, layer by layer, by
-the zoo's method, and set each bias to 0.01. BatchNorm keeps weight 1 and bias 0.
+the zoo's method, and set each bias to 0.01. BatchNorm keeps weight 1 and bias 0. The convolutions of shortcuts are always
+drawn by kaiming_uniform (as in the code of Hyper-Representations as Generative Models, 2022).
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ METHODS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def initialise(module: nn.Module, method: str) -> None:
     """Draw the weights of every convolution and linear layer again, in order, from torch's global generator."""
-    for layer in module.modules():
+    for name, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            METHODS[method](layer.weight)
+            METHODS["kaiming_uniform" if ".shortcut." in name else method](layer.weight)
             if layer.bias is not None:
                 nn.init.constant_(layer.bias, BIAS)
 

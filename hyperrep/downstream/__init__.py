@@ -32,6 +32,7 @@ COMPARISONS = {
     "ensemble": ("ensemble", {"sizes", "repeats", "combine"}),
     "reconstruction": ("reconstruction", {"epochs"}),
     "unseen_zoo": ("unseen_zoo", {"target", "sizes", "repeats", "combine"}),
+    "unseen_arch": ("unseen_arch", {"target", "archs", "epochs"}),
     "robustness": ("robustness", {"levels"}),
     "smoothness": ("smoothness", {"points", "pairs", "from_epoch"}),
     "weight_distribution": ("weight_distribution", {"bins"}),
@@ -51,6 +52,7 @@ class DownstreamConfig:
     # Options: see the comparison that has them.
     epochs: int | None = field(default=None, metadata={"min": 0})  # of fine-tuning
     target: str | None = None  # zoo= of the images that are transferred to
+    archs: list[str] | None = None  # arch= of others
     sizes: list[int] | None = field(default=None, metadata={"min": 1})  # of ensembles
     repeats: int | None = field(default=None, metadata={"min": 1})  # ensembles of a size
     combine: str | None = field(default=None, metadata={"choices": ("logits", "probabilities", "vote")})

@@ -18,7 +18,9 @@ from zoo.training import console
 def perform(config: Any, *words: str) -> Any:
     """Do a task of the command line with other words, announced as the command that it is; its configuration."""
     derived = derive(config, *words)
-    console.print(f"$ python run.py {' '.join(derived.overrides)}", style="bold", highlight=False, soft_wrap=True)
+    console.print(
+        f"$ python run.py {' '.join(derived.overrides)}", style="bold", highlight=False, markup=False, soft_wrap=True
+    )
     for function in derived.task.run:
         resolve_name(function)(derived)
     return derived

@@ -25,7 +25,7 @@ def compare(config: Any) -> pd.DataFrame:
     epochs = config.downstream.epochs
     source = grown(config)
     named = config.downstream.target
-    target = derive(config, f"zoo={named}", f"zoo.name={named}")
+    target = derive(config, "task=zoo", f"zoo={named}", f"zoo.name={named}")
     last = max(config.autoencoder.states)
     parts = [trajectories("B_T", grown(target), split="test")]
     models = f"zoo.models={min(config.population.models, (source.models['split'] == 'train').sum())}"

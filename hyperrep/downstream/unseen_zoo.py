@@ -32,7 +32,7 @@ def compare(config: Any) -> pd.DataFrame:
             autoencoder.
     """
     named, last = config.downstream.target, max(config.autoencoder.states)
-    other = derive(config, f"zoo={named}", f"zoo.name={named}")
+    other = derive(config, "task=zoo", f"zoo={named}", f"zoo.name={named}")
     target = grown(other)
     images = zoo_images(other, target)
     data = target.dataset("train", [last], ("activation",))

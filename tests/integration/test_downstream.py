@@ -271,6 +271,27 @@ def test_models_of_an_unseen_zoo(root):
     assert shown[(shown["method"] == "S") & (shown["of"] == "single models")]["published"].item() == "12.7 / 19.8"
 
 
+def test_other_architectures(root):
+    words = [
+        "downstream=unseen_arch",
+        "downstream.target=digits_seed",
+        "downstream.epochs=1",
+        "downstream.reported=[0,1]",
+    ]
+    do(root, "task=downstream", *words, "downstream.archs=[cnn_4,cnn_s_res]")
+    table = results(root, "unseen_arch")
+    assert set(table["method"]) == {
+        f"{arch} {what}" for arch in ("cnn_4", "cnn_s_res") for what in ("random", "S_KDE30")
+    }
+    assert (table.groupby(["method", "epoch"]).size() == 6).all()
+    population = Zoo.open(root / "zoos" / "digits_seed_small_kde30_0")
+    tuned = Zoo.open(root / "zoos" / "digits_seed_small_kde30_0_as_cnn_4_on_digits_seed_cnn_4")
+    np.testing.assert_array_equal(tuned.weights(epochs=[0]), population.weights())  # as many values, in their order
+    assert isinstance(tuned.module(0, 1), torch.nn.Sequential)
+    start = table[(table["method"] == "cnn_4 S_KDE30") & (table["epoch"] == 0)]["value"]
+    np.testing.assert_array_equal(start, tuned.metrics[tuned.metrics["epoch"] == 0]["test_acc"])
+
+
 def test_the_report_holds_all_of_it(root):
     do(root, "task=report")
     page = (root / "report.html").read_text()
@@ -332,6 +353,7 @@ def test_every_experiment_at_toy_scale(tmp_path, name):
         "unseen_zoo": ["downstream.target=digits_hyp10r", "downstream.sizes=[1,2]", "downstream.repeats=2"],
         "robustness": ["downstream.levels=[0.0,0.3]"], "smoothness": ["downstream.points=3", "downstream.from_epoch=1"],
         "weight_distribution": ["downstream.bins=10"],
+        "unseen_arch": ["downstream.epochs=1", "downstream.target=digits_seed", "downstream.archs=[cnn_4_id]"],
     }  # fmt: skip
     first = (run.CONFIG_DIR / "experiment" / f"{name}.yaml").read_text().splitlines()[1]
     assert first.startswith("# python run.py ")

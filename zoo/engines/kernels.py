@@ -97,6 +97,8 @@ def refusal(arch: Architecture) -> str | None:
         return f"engine=fused trains architectures given as a list of layers; arch={arch.name} is a module: use engine=loop"
     if arch.image[1] != arch.image[2]:
         return f"engine=fused takes square images, not {arch.image[1]}x{arch.image[2]}: use engine=torch"
+    if not arch.is_chain:
+        return f"engine=fused cannot express arch={arch.name} (it is no plain chain of layers): use engine=torch"
     try:
         stages(arch)
     except ValueError as error:

@@ -1,0 +1,105 @@
+"""downstream=unseen_arch: weights sampled for one architecture start the training of others.
+
+Hyper-Representations as Generative Models (Schürholt et al., 2022), Table 4. How weights are poured over, which the paper does
+not say: by the name of the layer where the other architecture has all layers of the learnt one (what it has beside them is
+drawn as ever), else value by value in the order of the state dict where both have as many parameters.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hyperrep.downstream.stages import fine_tuned, grown, sampled, trajectories
+from hyperrep.sampling import store_population
+from zoo import Zoo
+from zoo.architecture import Architecture
+from zoo.config import derive
+from zoo.engines import initial_population
+from zoo.errors import UserError
+from zoo.training import architecture, command, read_images
+
+
+def compare(config: Any) -> pd.DataFrame:
+    """Accuracy on the target's test images at every epoch; methods are "<arch> random" and "<arch> <method>".
+
+    Args:
+        config: of the zoo that is learnt; `downstream.target` is the `zoo=` whose images are trained on, `downstream.archs`
+            the `arch=` of the other architectures, `downstream.epochs` of training.
+    """
+    chosen, parts = config.downstream, []
+    grown(config)
+    for name in chosen.archs:
+        words = ["task=zoo", f"zoo={chosen.target}", f"zoo.name={chosen.target}_{name}", f"arch={name}"]
+        other = derive(config, *words, f"zoo.models={config.population.models}", f"zoo.epochs={chosen.epochs}")
+        parts.append(trajectories(f"{name} random", grown(other)))
+        for method, own in chosen.methods.items():
+            population = _poured(sampled(config, own), other)
+            parts.append(trajectories(f"{name} {method}", fine_tuned(other, population, chosen.epochs)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def pour(weights: np.ndarray, arch: Architecture, other: Architecture, rows: pd.DataFrame) -> np.ndarray:
+    """Weights [n, P] of networks of `arch` as weights [n, Q] of `other`.
+
+    Args:
+        weights: float32.
+        arch: what they are weights of.
+        other: what they become.
+        rows: one row a network; seed, init, activation and dropout say how the rest is drawn.
+
+    Raises:
+        UserError: if neither names nor the number of parameters allow it.
+    """
+    slots = {".".join(slot.name.split(".")[-2:]): slot for slot in other.layout}
+    if all(slot.name in slots and slots[slot.name].shape == slot.shape for slot in arch.layout):
+        poured = initial_population(other, rows).weights.copy()
+        for slot in arch.layout:
+            place = slots[slot.name]
+            poured[:, place.offset : place.offset + place.size] = weights[:, slot.offset : slot.offset + slot.size]
+        return poured
+    if arch.n_parameters == other.n_parameters:
+        return weights.copy()
+    raise UserError(
+        f"weights of arch={arch.name} cannot be poured into arch={other.name}: it has neither all its layers nor its "
+        f"{arch.n_parameters} parameters ({other.n_parameters})"
+    )
+
+
+def _poured(population: Zoo, other: Any) -> Zoo:
+    """A population as one of another architecture, stored."""
+    arch, target = Architecture.from_dict(population.description["arch"]), architecture(other)
+    name = f"{population.name}_as_{target.name}"
+    spec = {
+        "kind": "poured",
+        "population": {"name": population.name, "identity": population.identity},
+        "arch": target.name,
+    }
+    path = Path(other.paths.root) / "zoos" / name
+    if (path / "manifest.json").exists() and Zoo.open(path).description["spec"] == spec:
+        return Zoo.open(path)
+    rows = population.models.drop(columns=["status", "diverged_epoch"]).assign(dropout=0.0)
+    drawn = rows.assign(init=other.zoo.grid.init[0])
+    weights = pour(population.weights(epochs=[0])[:, 0], arch, target, drawn)
+    images = read_images(other)
+    description = {
+        "name": name,
+        "published": None,
+        "about": f"{population.description['about']} Poured into arch={target.name}.",
+        "spec": spec,
+        "protocol": population.description["protocol"],
+        "arch": target.to_dict(),
+        "dataset": {"name": images.name, "title": other.dataset.title, "fingerprint": images.fingerprint,
+                    "sizes": {"train": len(images.train), "val": len(images.val), "test": len(images.test)}},
+        "engine": {"name": "auto", "device": "cpu"},
+        "metrics": [m for m in population.description["metrics"] if not m.startswith("weight_max")],
+        "epochs": 0,
+        "versions": {n: version(n) for n in ("hyperzoo", "torch", "numpy")},
+        "command": command(other, ("paths.", "logger", "engine.threads")),
+        "measured": {},
+    }  # fmt: skip
+    return store_population(other, description, target, weights, rows, images)
