@@ -128,12 +128,13 @@ def test_transfer(root):
 def test_ensembles(root, combine):
     config = do(
         root, "task=downstream", "downstream=ensemble", f"downstream.combine={combine}", "downstream.sizes=[1,3,6]",
-        "downstream.repeats=4",
+        "downstream.repeats=4", '+downstream.methods.MINE=["sampler=soup"]',
     )  # fmt: skip
     table, images = results(root, "ensemble"), read_images(config)
     population = Zoo.open(root / "zoos" / "digits_seed_small_kde30_0")
     ours = table[table["method"] == "S_KDE30"]
     assert ours.groupby("x").size().to_dict() == {1.0: 4, 3.0: 4, 6.0: 4}
+    assert set(table["method"]) == {"B_T", "B_KDE30", "S_KDE30", "MINE"}
     single = population.metrics["test_acc"]
     assert all(np.isclose(single, value).any() for value in ours[ours["x"] == 1]["value"])
     assert ours[ours["x"] == 6]["value"].nunique() == 1  # all six, in any order

@@ -1,0 +1,82 @@
+"""Tables of comparisons, by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.figures import DRAW, figures
+from analysis.results import comparisons, differences_table, distance_table, markdown, overlap_table, tables, x_table
+
+
+def rows(method, metric, values, **place):
+    columns = {"source": "mnist_seed", "dataset": "mnist", "method": method, "metric": metric, "x": np.nan, "epoch": 0}
+    return pd.DataFrame({**columns, "model": range(len(values)), **place, "value": values})
+
+
+def test_a_table_by_what_is_varied():
+    results = pd.concat(
+        [rows("S", "test_acc", [0.5, 0.7], x=0.0), rows("S", "test_acc", [0.1, 0.3], x=1.0), rows("B", "r2", [0.25], x=1.0),
+         rows("originals", "test_acc", [0.8, 0.9])]
+    )  # fmt: skip
+    table = x_table(results).set_index(["of", "x"])
+    assert table.loc[("test_acc", "0"), "S"] == "60.0 ± 10.0 (2)"
+    assert table.loc[("test_acc", "1"), "S"] == "20.0 ± 10.0 (2)"
+    assert table.loc[("test_acc", "1"), "originals"] == "85.0 ± 5.0 (2)"  # at every x
+    assert table.loc[("r2", "1"), "B"] == "0.25 ± 0.00 (1)"
+    assert table.loc[("test_acc", "1"), "B"] == "–"
+
+
+def test_overlap():
+    density = {"originals": [1.0, 1.0, 0.0], "same": [2.0, 2.0, 0.0], "half": [0.0, 1.0, 1.0], "none": [0.0, 0.0, 3.0]}
+    results = pd.concat([rows(method, "conv1", values, x=[0.1, 0.2, 0.3]) for method, values in density.items()])
+    (line,) = overlap_table(results).to_dict("records")
+    assert {name: line[name] for name in density} == {
+        "originals": "100.0",
+        "same": "100.0",
+        "half": "50.0",
+        "none": "0.0",
+    }
+
+
+def test_distances():
+    results = pd.concat(
+        [rows("R", "l2", [0.1, 0.3], epoch=2), rows("R", "cosine", [1.0, 0.8], epoch=2), rows("R", "l2", [9.0])]
+    )
+    (line,) = distance_table(results, [2]).to_dict("records")
+    assert (line["epoch"], line["l2"], line["cosine"]) == ("2", "0.200 ± 0.100 (2)", "0.900 ± 0.100 (2)")
+
+
+def test_what_cannot_be_compared_is_left_out():
+    results = pd.concat(
+        [rows("A", "test_acc", [0.1, 0.2]), rows("B", "test_acc", [np.nan, np.nan]), rows("C", "test_acc", [0.9])]
+    )
+    found = comparisons(results, [0])
+    assert found[["first", "second"]].to_numpy().tolist() == [["C", "A"]]
+    assert found["effect"].item() == 1
+    assert comparisons(results, [7]).empty
+    assert differences_table(comparisons(results, [7])).empty
+    (line,) = differences_table(found).to_dict("records")
+    assert line["methods"] == "C (n = 1) – A (n = 2)"
+    assert line["difference of medians"].startswith("+75.0 [")
+
+
+def test_markdown():
+    assert markdown(pd.DataFrame({"a": ["1"], "b": ["x"]})) == "| a | b |\n| --- | --- |\n| 1 | x |"
+
+
+@pytest.mark.parametrize("comparison", DRAW)
+def test_every_comparison_has_a_figure_that_says_something(comparison):
+    metrics = {"smoothness": ("along", "across"), "robustness": ("test_acc", "r2"), "weight_distribution": ("conv1", "fc1"),
+               "reconstruction": ("test_acc", "l2", "cosine")}.get(comparison, ("test_acc",))  # fmt: skip
+    places = [{"epoch": e} for e in (0, 1)] if comparison in ("init", "transfer", "unseen_arch", "reconstruction") else [
+        {"x": x} for x in (1.0, 2.0)
+    ]  # fmt: skip
+    values = [0.4] if comparison == "weight_distribution" else [0.4, 0.6]
+    parts = [rows(m, metric, values, **place) for m in ("originals", "S") for metric in metrics for place in places]
+    (figure,) = figures(pd.concat(parts), comparison).values()
+    title = figure.get_suptitle() or figure.axes[0].get_title(loc="left")
+    assert "mnist_seed → mnist" in title
+    assert len(title) > 30
+    for axes in figure.axes:
+        assert axes.get_xlabel()
+    assert tables(pd.concat(parts), comparison, [0, 1])
