@@ -45,7 +45,7 @@ def sample_population(config: Any) -> Zoo:
     kind = sampler_class(config.sampler.name)
     autoencoder = load_autoencoder(folder, config.autoencoder, zoo) if kind.space == "latent" else None
     description = describe_population(config, zoo, kind, folder)
-    stored = stored_population(config, description["spec"])
+    stored = stored_population(config, description)
     if stored:
         print_summary(stored)
         return stored
@@ -212,26 +212,40 @@ def describe_population(config: Any, zoo: Zoo, kind: type[Sampler], folder: Path
     if in_latent:
         spec["autoencoder"] = trained_description(folder)["autoencoder"]
         spec["autoencoder_file"] = hashlib.sha256((folder / "best.safetensors").read_bytes()).hexdigest()
+    return described(config, zoo, config.population.name, about(config, zoo, kind, uses_images), spec)
+
+
+def described(config: Any, source: Zoo, name: str, about: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """The description, as `Zoo.create` wants it, of a population that comes of a zoo and is of its kind.
+
+    Args:
+        config: whose command made it.
+        source: the zoo.
+        name: of the population.
+        about: what it is, in words.
+        spec: what it is, to the last option.
+    """
     return {
-        "name": config.population.name,
+        "name": name,
         "published": None,
-        "about": about(config, zoo, kind, uses_images),
+        "about": about,
         "spec": spec,
-        **{key: zoo.description[key] for key in ("protocol", "arch", "dataset", "engine", "metrics")},
-        "metrics": [name for name in zoo.description["metrics"] if not name.startswith(("train_eval", "weight_max"))],
+        **{key: source.description[key] for key in ("protocol", "arch", "dataset", "engine")},
+        "metrics": [m for m in source.description["metrics"] if not m.startswith(("train_eval", "weight_max"))],
         "epochs": 0,
-        "versions": {name: version(name) for name in ("hyperzoo", "torch", "numpy")},
+        "versions": {package: version(package) for package in ("hyperzoo", "torch", "numpy")},
         "command": command(config, ("paths.", "logger", "engine.threads")),
+        "measured": {},
     }
 
 
-def stored_population(config: Any, spec: dict[str, Any]) -> Zoo | None:
-    """The population of a config if it is there, finished, and was drawn as `spec` says."""
-    path = Path(config.paths.root) / "zoos" / config.population.name
+def stored_population(config: Any, description: dict[str, Any]) -> Zoo | None:
+    """The population of a description if it is there, finished, and was made as its `spec` says."""
+    path = Path(config.paths.root) / "zoos" / description["name"]
     if not (path / "manifest.json").exists():
         return None
     population = Zoo.open(path)
-    return population if population.description["spec"] == json.loads(json.dumps(spec)) else None
+    return population if population.description["spec"] == json.loads(json.dumps(description["spec"])) else None
 
 
 def store_population(

@@ -6,8 +6,6 @@ both fine-tuned; accuracy, and how far they are apart.
 
 from __future__ import annotations
 
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +14,8 @@ from torch import Tensor
 
 from hyperrep.downstream.decoded import Learnt, learnt
 from hyperrep.downstream.stages import fine_tuned, tidy, trajectories
-from hyperrep.sampling import store_population
+from hyperrep.sampling import described, store_population, stored_population
 from zoo import Zoo
-from zoo.training import command
 
 
 def compare(config: Any) -> pd.DataFrame:
@@ -67,20 +64,8 @@ def _stored(known: Learnt, weights: Tensor, what: str) -> Zoo:
     }
     if what == "reconstructions":
         spec["autoencoder_file"] = known.autoencoder_file
-    description = {
-        "name": name,
-        "published": None,
-        "about": f"Test models of zoo {zoo.name} at epoch {last}, {words} of autoencoder {config.autoencoder.name}.",
-        "spec": spec,
-        **{key: zoo.description[key] for key in ("protocol", "arch", "dataset", "engine")},
-        "metrics": [m for m in zoo.description["metrics"] if not m.startswith(("train_eval", "weight_max"))],
-        "epochs": 0,
-        "versions": {name: version(name) for name in ("hyperzoo", "torch", "numpy")},
-        "command": command(config, ("paths.", "logger", "engine.threads")),
-        "measured": {},
-    }
-    if (Path(config.paths.root) / "zoos" / name / "manifest.json").exists():
-        there = Zoo.open(Path(config.paths.root) / "zoos" / name)
-        if there.description["spec"] == spec:
-            return there
-    return store_population(config, description, known.arch, weights, rows, known.images)
+    about = f"Test models of zoo {zoo.name} at epoch {last}, {words} of autoencoder {config.autoencoder.name}."
+    description = described(config, zoo, name, about, spec)
+    return stored_population(config, description) or store_population(
+        config, description, known.arch, weights, rows, known.images
+    )

@@ -7,21 +7,19 @@ drawn as ever), else value by value in the order of the state dict where both ha
 
 from __future__ import annotations
 
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from hyperrep.downstream.stages import fine_tuned, grown, sampled, trajectories
-from hyperrep.sampling import store_population
+from hyperrep.sampling import described, store_population, stored_population
 from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.config import derive
 from zoo.engines import initial_population
 from zoo.errors import UserError
-from zoo.training import architecture, command, read_images
+from zoo.training import architecture, describe, read_images
 
 
 def compare(config: Any) -> pd.DataFrame:
@@ -79,27 +77,14 @@ def _poured(population: Zoo, other: Any) -> Zoo:
         "population": {"name": population.name, "identity": population.identity},
         "arch": target.name,
     }
-    path = Path(other.paths.root) / "zoos" / name
-    if (path / "manifest.json").exists() and Zoo.open(path).description["spec"] == spec:
-        return Zoo.open(path)
+    about = f"{population.description['about']} Poured into arch={target.name}."
+    description = described(other, population, name, about, spec)
+    stored = stored_population(other, description)
+    if stored:
+        return stored
     rows = population.models.drop(columns=["status", "diverged_epoch"]).assign(dropout=0.0)
-    drawn = rows.assign(init=other.zoo.grid.init[0])
-    weights = pour(population.weights(epochs=[0])[:, 0], arch, target, drawn)
+    weights = pour(population.weights(epochs=[0])[:, 0], arch, target, rows.assign(init=other.zoo.grid.init[0]))
     images = read_images(other)
-    description = {
-        "name": name,
-        "published": None,
-        "about": f"{population.description['about']} Poured into arch={target.name}.",
-        "spec": spec,
-        "protocol": population.description["protocol"],
-        "arch": target.to_dict(),
-        "dataset": {"name": images.name, "title": other.dataset.title, "fingerprint": images.fingerprint,
-                    "sizes": {"train": len(images.train), "val": len(images.val), "test": len(images.test)}},
-        "engine": {"name": "auto", "device": "cpu"},
-        "metrics": [m for m in population.description["metrics"] if not m.startswith("weight_max")],
-        "epochs": 0,
-        "versions": {n: version(n) for n in ("hyperzoo", "torch", "numpy")},
-        "command": command(other, ("paths.", "logger", "engine.threads")),
-        "measured": {},
-    }  # fmt: skip
+    like = describe(other, target, images)
+    description |= {key: like[key] for key in ("arch", "dataset")}
     return store_population(other, description, target, weights, rows, images)
