@@ -50,11 +50,7 @@ def over_epochs(rows: pd.DataFrame, where: str) -> Figure:
     left.set(xlabel="epoch of training on these images", ylabel="test accuracy (%)")
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.legend(loc="lower right")
-    parts = right.boxplot(list(first.values()), orientation="horizontal", patch_artist=True, widths=0.6)
-    for i, box in enumerate(parts["boxes"]):
-        box.set(facecolor=COLOURS[i % len(COLOURS)], alpha=0.6)
-    right.set_yticks(range(1, len(first) + 1), list(first))
-    right.invert_yaxis()
+    _boxes(right, first)
     right.set(xlabel="test accuracy (%) at epoch 0")
     best = max(first, key=lambda method: first[method].mean())
     figure.suptitle(f"{where}: before any training, {best} is best with {first[best].mean():.1f} %", x=0.01, ha="left")
@@ -89,11 +85,7 @@ def singles_and_ensembles(rows: pd.DataFrame, where: str) -> Figure:
         f"{method}, {'single' if keys == 1 else f'ensembles of {keys:g}'}": 100 * own["value"].to_numpy()
         for (method, keys), own in rows.groupby(["method", "x"], sort=False)
     }
-    parts = axes.boxplot(list(groups.values()), orientation="horizontal", patch_artist=True, widths=0.6)
-    for i, box in enumerate(parts["boxes"]):
-        box.set(facecolor=COLOURS[i % len(COLOURS)], alpha=0.6)
-    axes.set_yticks(range(1, len(groups) + 1), list(groups))
-    axes.invert_yaxis()
+    _boxes(axes, groups)
     axes.set(xlabel="test accuracy (%)")
     best = max(groups, key=lambda name: groups[name].mean() if not name.startswith("originals") else 0)
     figure.suptitle(
@@ -186,6 +178,15 @@ def _band(axes: Axes, rows: pd.DataFrame, x: str, i: int, label: str, unit: floa
     every = max(1, len(places) // 10)
     axes.plot(places, mean, color=colour, marker=MARKERS[i % len(MARKERS)], markevery=every, markersize=4, label=label)
     axes.fill_between(places, mean - std, mean + std, color=colour, alpha=0.18, linewidth=0)
+
+
+def _boxes(axes: Axes, groups: dict[str, np.ndarray]) -> None:
+    """A lying box a group, the first on top."""
+    parts = axes.boxplot(list(groups.values()), orientation="horizontal", patch_artist=True, widths=0.6)
+    for i, box in enumerate(parts["boxes"]):
+        box.set(facecolor=COLOURS[i % len(COLOURS)], alpha=0.6)
+    axes.set_yticks(range(1, len(groups) + 1), list(groups))
+    axes.invert_yaxis()
 
 
 DRAW: dict[str, Callable[[pd.DataFrame, str], Figure]] = {

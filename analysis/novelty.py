@@ -22,7 +22,7 @@ from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.files import write_file
 from zoo.images import ImageData, Images
-from zoo.networks import AT_ONCE, Networks, predictions
+from zoo.networks import outputs_by_part, predictions
 from zoo.training import console, read_images
 
 PEERS = 100  # models of the zoo that its own disagreement is measured on
@@ -132,10 +132,7 @@ def audit(population: Zoo, zoo: Zoo, images: ImageData, config: Any) -> Audit:
     arch = Architecture.from_dict(zoo.description["arch"])
     labels = images.test.labels.numpy()
     probabilities, parts = torch.zeros(len(labels), classes), []
-    for first in range(0, len(drawn), AT_ONCE):
-        part = slice(first, first + AT_ONCE)
-        with Networks(arch, drawn[part], population.models.iloc[part], images, config.engine) as networks:
-            outputs = networks.outputs(images.test)
+    for outputs in outputs_by_part(arch, drawn, population.models, images.test, images, config.engine):
         probabilities += torch.softmax(outputs, 2).sum(0)
         parts.append(outputs.argmax(2).to(torch.int16).numpy())
     predicted = np.concatenate(parts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import platform
 from dataclasses import asdict
 from importlib.metadata import version
@@ -17,7 +16,7 @@ from matplotlib.figure import Figure
 
 from analysis.figures import figures
 from analysis.novelty import VERDICTS
-from analysis.results import read_results, tables
+from analysis.results import abouts, read_results, tables
 from zoo import Zoo
 from zoo.errors import UserError
 from zoo.files import write_file
@@ -57,7 +56,7 @@ def write_report(config: Any) -> None:
         sections=[_section(root / "results" / name, name) for name in found],
         audits=_html(_audits(root)),
         zoos=_html(_zoos(root)),
-        commands=sorted({about["command"] for name in found for about in _abouts(root / "results" / name)}),
+        commands=sorted({about["command"] for name in found for about in abouts(root / "results" / name)}),
         versions=", ".join(f"{name} {version(name)}" for name in VERSIONS) + f", Python {platform.python_version()}",
         config=yaml.safe_dump(asdict(config), sort_keys=False),
     )
@@ -68,17 +67,13 @@ def write_report(config: Any) -> None:
 
 def _section(folder: Path, name: str) -> dict[str, Any]:
     results = read_results(folder)
-    epochs = sorted({epoch for about in _abouts(folder) for epoch in about["reported"]})
+    epochs = sorted({epoch for about in abouts(folder) for epoch in about["reported"]})
     title, words = SECTIONS[name]
     return {
         "name": name, "title": title, "words": words,
         "figures": {key: _svg(figure) for key, figure in figures(results, name).items()},
         "tables": {caption[0].upper() + caption[1:]: _html(table) for caption, table in tables(results, name, epochs).items()},
     }  # fmt: skip
-
-
-def _abouts(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(file.with_suffix(".json").read_bytes()) for file in sorted(folder.glob("*.parquet"))]
 
 
 def _audits(root: Path) -> pd.DataFrame:

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from analysis.statistics import adjust, compare, summarise
+from analysis.statistics import adjust, compare
 from zoo.files import write_file
 from zoo.training import console
 
 PUBLISHED = Path(__file__).with_name(
     "published.csv"
-)  # Hyper-Representations as Generative Models (2022), Tables 1 and 2
+)  # Hyper-Representations as Generative Models (2022), Tables 1 to 4
 MOST_ROWS = 8  # values of x that a table shows
 ALPHA = 0.05
 MEASURED = "test accuracy in %, mean ± standard deviation (n)"
@@ -32,9 +32,7 @@ def show_results(config: Any) -> None:
         tested = comparisons(results, config.downstream.reported)
         write_file(folder / "comparisons.csv", tested.to_csv(index=False).encode())
     for title, table in tables(results, comparison, config.downstream.reported).items():
-        shown = (
-            f"{comparison}. {title}" if title else f"{comparison}: test accuracy in %, mean ± standard deviation (n)"
-        )
+        shown = f"{comparison}. {title}"
         console.print(rich_table(shown, table), highlight=False)
         text += [f"## {shown}", "", markdown(table), ""]
     write_file(folder / f"{comparison}.md", "\n".join(text).encode())
@@ -55,23 +53,22 @@ def tables(results: pd.DataFrame, comparison: str, epochs: list[int]) -> dict[st
         return {"test accuracy in %, mean / highest (n)": highest_table(results)}
     if not by_epoch(results):
         return {MEASURED: x_table(results)}
-    distances = {
-        "distance of each original and its reconstruction, mean ± standard deviation": distance_table(results, epochs)
-    }
-    return {
-        f"{MEASURED}, by epoch": accuracy_table(results, comparison, epochs),
-        **(distances if comparison == "reconstruction" else {}),
-        "which methods differ": differences_table(comparisons(results, epochs)),
-    }
+    found = {f"{MEASURED}, by epoch": accuracy_table(results, comparison, epochs)}
+    if comparison == "reconstruction":
+        title = "distance of each original and its reconstruction, mean ± standard deviation"
+        found[title] = distance_table(results, epochs)
+    return found | {"which methods differ": differences_table(comparisons(results, epochs))}
 
 
 def read_results(folder: Path) -> pd.DataFrame:
     """All tables of a comparison, one under another, with the column `source`, the zoo that was learnt."""
-    parts = []
-    for file in sorted(folder.glob("*.parquet")):
-        about = json.loads(file.with_suffix(".json").read_bytes())
-        parts.append(pd.read_parquet(file).assign(source=about["zoo"]))
-    return pd.concat(parts, ignore_index=True)
+    files = zip(sorted(folder.glob("*.parquet")), abouts(folder), strict=True)
+    return pd.concat([pd.read_parquet(file).assign(source=about["zoo"]) for file, about in files], ignore_index=True)
+
+
+def abouts(folder: Path) -> list[dict[str, Any]]:
+    """What each table of a comparison was made from, in the order of the files."""
+    return [json.loads(file.with_suffix(".json").read_bytes()) for file in sorted(folder.glob("*.parquet"))]
 
 
 def by_epoch(results: pd.DataFrame) -> bool:
@@ -83,25 +80,29 @@ def accuracy_table(results: pd.DataFrame, comparison: str, epochs: list[int]) ->
     """Test accuracy by epoch and method (rows), for each pair of source and images: ours, and what was published."""
     rows = results[(results["metric"] == "test_acc") & results["epoch"].isin(epochs)]
     published = pd.read_csv(PUBLISHED)
-    published = published[published["comparison"] == comparison]
     groups = rows.groupby(["epoch", "method", "source", "dataset"], sort=False)["value"]
     cells: dict[tuple[int, str], dict[str, str]] = {}
     for keys, values in groups:
         epoch, (method, source, dataset) = int(str(keys[0])), map(str, keys[1:])
-        found = summarise(100 * values.to_numpy())
+        finite = 100 * values[np.isfinite(values)]
         name = dataset if source.split("_")[0] == dataset else f"{source} → {dataset}"
         row = cells.setdefault((epoch, method), {})
-        row[name] = f"{found.mean:.1f} ± {found.std:.1f} ({found.n})"
-        same = published[
-            (published["method"] == method) & (published["epoch"] == epoch) & (published["dataset"] == dataset)
-        ]
-        same = same[same["source"] == source.split("_")[0]]
+        row[name] = f"{finite.mean():.1f} ± {finite.std(ddof=0):.1f} ({len(finite)})"
+        same = _published(published, comparison, source, dataset, method, epoch=epoch)
         row[f"{name}, published"] = f"{same['mean'].iloc[0]:.1f} ± {same['std'].iloc[0]:.1f}" if len(same) else "–"
     order = {method: i for i, method in enumerate(results["method"].unique())}
     lines = sorted(cells, key=lambda key: (key[0], order[key[1]]))
     table = pd.DataFrame([{"epoch": str(epoch), "method": method, **cells[epoch, method]} for epoch, method in lines])
     empty = [name for name in table.columns if name.endswith("published") and (table[name].fillna("–") == "–").all()]
     return table.drop(columns=empty).fillna("–")
+
+
+def _published(
+    published: pd.DataFrame, comparison: str, source: str, dataset: str, method: str, **place: float
+) -> pd.DataFrame:
+    """The row of what was published at a `place`, epoch=… or x=…; no row if there is none."""
+    wanted = {"comparison": comparison, "source": source.split("_")[0], "dataset": dataset, "method": method, **place}
+    return published[(published[list(wanted)] == pd.Series(wanted)).all(axis=1)]
 
 
 def x_table(results: pd.DataFrame) -> pd.DataFrame:
@@ -128,8 +129,7 @@ def highest_table(results: pd.DataFrame) -> pd.DataFrame:
     for keys, rows in results.groupby(["source", "dataset", "method", "x"], sort=False):
         source, dataset, method, size = str(keys[0]), str(keys[1]), str(keys[2]), float(str(keys[3]))
         values = 100 * rows["value"]
-        same = published[(published["comparison"] == "unseen_zoo") & (published["source"] == source.split("_")[0])]
-        same = same[(same["dataset"] == dataset) & (same["method"] == method) & (same["x"] == size)]
+        same = _published(published, "unseen_zoo", source, dataset, method, x=size)
         lines.append(
             {
                 "zoo → images": f"{source} → {dataset}",

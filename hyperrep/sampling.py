@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from dataclasses import asdict
@@ -18,7 +17,7 @@ from torch import Tensor
 from hyperrep.autoencoder import Autoencoder
 from hyperrep.samplers import Anchors, Sampler, anchors_in_words, fit_sampler, sampler_class, selected
 from hyperrep.states import States, open_zoo, read_states, zoo_images
-from hyperrep.training import hyperrep_folder, in_batches, load_autoencoder, trained_description
+from hyperrep.training import autoencoder_hash, hyperrep_folder, in_batches, load_autoencoder, trained_description
 from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.engines import untrained
@@ -211,7 +210,7 @@ def describe_population(config: Any, zoo: Zoo, kind: type[Sampler], folder: Path
     }  # fmt: skip
     if in_latent:
         spec["autoencoder"] = trained_description(folder)["autoencoder"]
-        spec["autoencoder_file"] = hashlib.sha256((folder / "best.safetensors").read_bytes()).hexdigest()
+        spec["autoencoder_file"] = autoencoder_hash(folder)
     return described(config, zoo, config.population.name, about(config, zoo, kind, uses_images), spec)
 
 

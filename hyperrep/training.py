@@ -6,6 +6,7 @@ are missing, and prints what was learnt, on models it was trained on and on mode
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -465,6 +466,11 @@ def load_autoencoder(folder: Path, config: AutoencoderConfig, zoo: Zoo) -> Autoe
 def trained_description(folder: Path) -> dict[str, Any]:
     """What hyperrep.json says of the autoencoder in a folder."""
     return json.loads((folder / "hyperrep.json").read_bytes())
+
+
+def autoencoder_hash(folder: Path) -> str:
+    """sha256 of the best autoencoder in a folder."""
+    return hashlib.sha256((folder / "best.safetensors").read_bytes()).hexdigest()
 
 
 @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 import torch
@@ -55,6 +57,21 @@ class Networks:
         return self.engine.outputs(images)
 
 
+def outputs_by_part(
+    arch: Architecture,
+    weights: Tensor | np.ndarray,
+    rows: pd.DataFrame,
+    images: Images,
+    data: ImageData,
+    config: EngineConfig,
+) -> Iterator[Tensor]:
+    """Logits of many networks, `AT_ONCE` at a time: float32 [part of n, images, classes]. Arguments as of `Networks`."""
+    for first in range(0, len(weights), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        with Networks(arch, weights[part], rows.iloc[part], data, config) as networks:
+            yield networks.outputs(images)
+
+
 def predictions(
     arch: Architecture,
     weights: Tensor | np.ndarray,
@@ -64,9 +81,5 @@ def predictions(
     config: EngineConfig,
 ) -> np.ndarray:
     """Predicted classes of many networks, some at a time: int16 [n, images]. Arguments as of `Networks`."""
-    found = []
-    for first in range(0, len(weights), AT_ONCE):
-        part = slice(first, first + AT_ONCE)
-        with Networks(arch, weights[part], rows.iloc[part], data, config) as networks:
-            found.append(networks.outputs(images).argmax(2).to(torch.int16).numpy())
-    return np.concatenate(found)
+    parts = outputs_by_part(arch, weights, rows, images, data, config)
+    return np.concatenate([logits.argmax(2).to(torch.int16).numpy() for logits in parts])

@@ -52,8 +52,7 @@ def train_zoo(config: Config) -> None:
         UserError: if the image data cannot be had, or the store holds another zoo under this name.
     """
     arch, protocol = architecture(config), training_protocol(config)
-    start = Start(config, arch) if config.zoo.start.zoo else None
-    models = start.models if start else model_table(config.zoo)
+    models, start = zoo_models(config, arch)
     path = Path(config.paths.root) / "zoos" / config.zoo.name
     _settle_engine(config, arch, path)
     data = read_images(config)
@@ -72,6 +71,14 @@ def train_zoo(config: Config) -> None:
     zoo = Zoo.open(path)
     log_population(zoo, loggers or [])
     print_summary(zoo)
+
+
+def zoo_models(config: Config, arch: Architecture) -> tuple[pd.DataFrame, Start | None]:
+    """The models of a config, one row each, and where they start from; None: they are drawn."""
+    if config.zoo.start.zoo is None:
+        return model_table(config.zoo), None
+    start = Start(config, arch)
+    return start.models, start
 
 
 def read_images(config: Config) -> ImageData:
@@ -502,8 +509,7 @@ def print_summary(zoo: Zoo) -> None:
 def plan_zoo(config: Config) -> None:
     """Print what `task=zoo` would do: models, states, bytes and estimated work. Reads no image data, writes nothing."""
     arch, protocol = architecture(config), training_protocol(config)
-    start = Start(config, arch) if config.zoo.start.zoo else None
-    models = start.models if start else model_table(config.zoo)
+    models, start = zoo_models(config, arch)
     train = config.dataset.protocols[config.arch.protocol].train
     images = min(config.dataset.train_size or train, train)
     steps = math.ceil(images / config.zoo.batch_size)

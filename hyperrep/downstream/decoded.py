@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from hyperrep.autoencoder import Autoencoder
 from hyperrep.downstream.stages import grown, perform
 from hyperrep.states import States, open_zoo, read_states, zoo_images
-from hyperrep.training import hyperrep_folder, in_batches, load_autoencoder
+from hyperrep.training import autoencoder_hash, hyperrep_folder, in_batches, load_autoencoder
 from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.images import ImageData
@@ -60,8 +59,7 @@ def learnt(config: Any, words: list[str], epochs: list[int] | None = None) -> Le
     autoencoder = load_autoencoder(root, done.autoencoder, zoo)
     arch = Architecture.from_dict(zoo.description["arch"])
     states = read_states(zoo, done.autoencoder, root.parent, images, epochs)
-    file = hashlib.sha256((root / "best.safetensors").read_bytes()).hexdigest()
-    return Learnt(zoo, arch, images, autoencoder, states, done, file)
+    return Learnt(zoo, arch, images, autoencoder, states, done, autoencoder_hash(root))
 
 
 def noisy(embeddings: Tensor, level: float, seed: int) -> Tensor:

@@ -18,7 +18,7 @@ from hyperrep.states import zoo_images
 from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.images import ImageData
-from zoo.networks import AT_ONCE, Networks
+from zoo.networks import outputs_by_part
 
 
 def compare(config: Any) -> pd.DataFrame:
@@ -69,12 +69,7 @@ def _logits(source: Zoo, rows: pd.DataFrame, epoch: int, images: ImageData, conf
     """What networks say of each test image: float32 [networks, images, classes]."""
     arch = Architecture.from_dict(source.description["arch"])
     weights = source.weights(models=rows["model_id"], epochs=[epoch])[:, 0]
-    found = []
-    for first in range(0, len(rows), AT_ONCE):
-        part = slice(first, first + AT_ONCE)
-        with Networks(arch, weights[part], rows.iloc[part], images, config.engine) as networks:
-            found.append(networks.outputs(images.test))
-    return torch.cat(found)
+    return torch.cat(list(outputs_by_part(arch, weights, rows, images.test, images, config.engine)))
 
 
 def _accuracy(logits: Tensor, images: ImageData, combine: str) -> float:

@@ -32,6 +32,12 @@ def grown(config: Any, *words: str) -> Zoo:
     return Zoo.open(Path(done.paths.root) / "zoos" / done.zoo.name)
 
 
+def of_target(config: Any, *words: str) -> Any:
+    """The configuration of the zoo that `downstream.target` names, with further words."""
+    named = config.downstream.target
+    return derive(config, "task=zoo", f"zoo={named}", f"zoo.name={named}", *words)
+
+
 def sampled(config: Any, words: list[str]) -> Zoo:
     """The population of a method, drawn and audited; its autoencoder is trained before."""
     if sampler_class(derive(config, *words).sampler.name).space == "latent":

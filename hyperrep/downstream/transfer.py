@@ -11,8 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from hyperrep.downstream.stages import fine_tuned, grown, sampled, trajectories
-from zoo.config import derive
+from hyperrep.downstream.stages import fine_tuned, grown, of_target, sampled, trajectories
 
 
 def compare(config: Any) -> pd.DataFrame:
@@ -24,8 +23,7 @@ def compare(config: Any) -> pd.DataFrame:
     """
     epochs = config.downstream.epochs
     source = grown(config)
-    named = config.downstream.target
-    target = derive(config, "task=zoo", f"zoo={named}", f"zoo.name={named}")
+    target = of_target(config)
     last = max(config.autoencoder.states)
     parts = [trajectories("B_T", grown(target), split="test")]
     models = f"zoo.models={min(config.population.models, (source.models['split'] == 'train').sum())}"

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hyperrep.downstream.stages import fine_tuned, grown, sampled, trajectories
+from hyperrep.downstream.stages import fine_tuned, grown, of_target, sampled, trajectories
 from hyperrep.sampling import described, store_population, stored_population
 from zoo import Zoo
 from zoo.architecture import Architecture
-from zoo.config import derive
 from zoo.engines import initial_population
 from zoo.errors import UserError
 from zoo.training import architecture, describe, read_images
@@ -31,12 +30,13 @@ def compare(config: Any) -> pd.DataFrame:
     """
     chosen, parts = config.downstream, []
     grown(config)
+    populations = {method: sampled(config, words) for method, words in chosen.methods.items()}
     for name in chosen.archs:
-        words = ["task=zoo", f"zoo={chosen.target}", f"zoo.name={chosen.target}_{name}", f"arch={name}"]
-        other = derive(config, *words, f"zoo.models={config.population.models}", f"zoo.epochs={chosen.epochs}")
+        size = [f"zoo.models={config.population.models}", f"zoo.epochs={chosen.epochs}"]
+        other = of_target(config, f"zoo.name={chosen.target}_{name}", f"arch={name}", *size)
         parts.append(trajectories(f"{name} random", grown(other)))
-        for method, own in chosen.methods.items():
-            population = _poured(sampled(config, own), other)
+        for method, drawn in populations.items():
+            population = _poured(drawn, other)
             parts.append(trajectories(f"{name} {method}", fine_tuned(other, population, chosen.epochs)))
     return pd.concat(parts, ignore_index=True)
 

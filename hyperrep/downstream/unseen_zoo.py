@@ -14,9 +14,8 @@ import torch
 from hyperrep.alignment import align
 from hyperrep.downstream.decoded import learnt
 from hyperrep.downstream.ensemble import ensembles
-from hyperrep.downstream.stages import grown, tidy
+from hyperrep.downstream.stages import grown, of_target, tidy
 from hyperrep.states import zoo_images
-from zoo.config import derive
 from zoo.networks import Networks
 
 
@@ -31,8 +30,7 @@ def compare(config: Any) -> pd.DataFrame:
             `downstream.repeats` and `downstream.combine` as for downstream=ensemble; each method's words make an
             autoencoder.
     """
-    named, last = config.downstream.target, max(config.autoencoder.states)
-    other = derive(config, "task=zoo", f"zoo={named}", f"zoo.name={named}")
+    other, last = of_target(config), max(config.autoencoder.states)
     target = grown(other)
     images = zoo_images(other, target)
     data = target.dataset("train", [last], ("activation",))

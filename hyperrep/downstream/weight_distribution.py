@@ -47,7 +47,7 @@ def _densities(
     for slot in known.arch.layout:
         if not slot.name.endswith("weight"):
             continue
-        of = slice(slot.offset, slot.offset + int(np.prod(slot.shape)))
+        of = slice(slot.offset, slot.offset + slot.size)
         edges = np.linspace(originals[:, of].min(), originals[:, of].max(), bins + 1)
         density, _ = np.histogram(weights[:, of].clip(edges[0], edges[-1]), edges, density=True)
         layer = slot.name.removesuffix(".weight")
