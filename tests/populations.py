@@ -4,7 +4,9 @@ import itertools
 
 import pandas as pd
 import torch
+from omegaconf import OmegaConf
 
+from run import CONFIG_DIR
 from zoo.architecture import Architecture
 from zoo.images import AugmentConfig, ImageData, Images
 
@@ -27,7 +29,10 @@ def architecture(name: str, channels: int | None = None) -> Architecture:
         return Architecture(name, (channels or 1, 28, 28), 10, CNN_S_LAYERS)
     if name == "cnn_m":
         return Architecture(name, (3, 32, 32), 10, CNN_M_LAYERS)
-    return Architecture(name, (3, 32, 32), 10, module="zoo.resnet.ResNet18")
+    if name == "resnet18":
+        return Architecture(name, (3, 32, 32), 10, module="zoo.resnet.ResNet18")
+    layers = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "arch" / f"{name}.yaml"))["layers"]
+    return Architecture(name, (channels or 1, 28, 28), 10, layers)
 
 
 def image_data(shape=(1, 28, 28), train=57, val=11, test=13, classes=10, seed=0, augment=None) -> ImageData:

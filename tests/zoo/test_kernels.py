@@ -1,6 +1,7 @@
 """The fused engine's parts against exact functions, its gradients and trajectories against float64."""
 
 import dataclasses
+import itertools
 import os
 import subprocess
 import sys
@@ -57,8 +58,10 @@ def errors(ours: np.ndarray, exact: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["fused", "torch"])
-@pytest.mark.parametrize("arch_name", ["cnn_s", "cnn_m"])
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("arch_name", "dropout"),
+    [*itertools.product(["cnn_s", "cnn_m"], [0.0, 0.5]), ("cnn_s_res", 0.0), ("cnn_4", 0.0), ("cnn_4_id", 0.0)],
+)
 @pytest.mark.parametrize("init", ["kaiming_uniform", "normal"])
 def test_gradients_are_exact_to_1e_5(name, arch_name, dropout, init):
     """Weights from N(0, 1) make large sums that cancel: plain PyTorch in float32 is itself off by up to 1e-4 there. What
@@ -92,20 +95,47 @@ def test_ties_of_a_pool_go_to_its_first_place():
         assert errors(gradients(ENGINES[name](arch, rows, data, protocol), start), exact).max() <= 1e-5
 
 
+@st.composite
+def convolutions(draw, side):
+    """Convolutions with what follows them, and the side and channels of what they give for maps of `side`."""
+    layers, width = [], 0
+    for _ in range(draw(st.integers(1, 2))):
+        kernel, width = draw(st.integers(1, min(3, side))), draw(st.sampled_from([1, 3, 8, 9, 17]))
+        layers.append({"conv": width, "kernel": kernel, "bias": draw(st.booleans())})
+        side -= kernel - 1
+        if side >= 2 and draw(st.booleans()):
+            layers.append({"pool": 2})
+            side //= 2
+        layers += draw(st.sampled_from([[], ["activation"], ["activation", "dropout"], ["dropout"]]))
+    return layers, side, width
+
+
+@st.composite
+def shortcuts(draw, side, channels, to_side, to_channels):
+    """A shortcut between maps of these sizes, or None if the few forms tried here do not fit."""
+    forms = [[{"pool": side - to_side + 1, "stride": 1}]]
+    forms += [[{"crop": (side - to_side) // 2}]] if side > to_side and (side - to_side) % 2 == 0 else []
+    forms += [[{"subsample": 2}]] if -(-side // 2) == to_side else []
+    forms += [[{"crop": 1}, {"pool": 2}]] if (side - 2) // 2 == to_side else []
+    convolution = {"conv": to_channels, "kernel": 1, "bias": draw(st.booleans())}
+    if channels == to_channels:
+        return [*draw(st.sampled_from(forms)), *draw(st.sampled_from([[], [convolution]]))]
+    return [*draw(st.sampled_from(forms)), convolution]
+
+
 @settings(deadline=None, max_examples=8)
 @given(st.data())
 def test_gradients_of_any_list_of_layers(data):
-    """Random architectures: odd sizes, channel counts that are no whole vectors, stages without activation."""
+    """Random architectures: odd sizes, channel counts that are no whole vectors, stages without activation or bias, blocks."""
     size, channels = data.draw(st.integers(5, 11)), data.draw(st.integers(1, 3))
-    side, layers = size, []
+    side, width, layers = size, channels, []
     for _ in range(data.draw(st.integers(0, 2))):
-        kernel = data.draw(st.integers(1, min(3, side)))
-        layers.append({"conv": data.draw(st.sampled_from([1, 3, 8, 9, 17])), "kernel": kernel})
-        side -= kernel - 1
-        if side >= 2 and data.draw(st.booleans()):
-            layers.append({"pool": 2})
-            side //= 2
-        layers += data.draw(st.sampled_from([[], ["activation"], ["activation", "dropout"], ["dropout"]]))
+        main, to_side, to_width = data.draw(convolutions(side))
+        if data.draw(st.booleans()):
+            layers.append({"residual": main, "shortcut": data.draw(shortcuts(side, width, to_side, to_width))})
+        else:
+            layers += main
+        side, width = to_side, to_width
     layers += ["flatten", *data.draw(st.sampled_from([[], [{"linear": 5}, "activation", "dropout"]])), {"linear": 3}]
     arch = Architecture("random", (channels, size, size), 3, layers)
     images = image_data(arch.image, train=7, classes=3)

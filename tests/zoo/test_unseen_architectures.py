@@ -3,24 +3,17 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from omegaconf import OmegaConf
 from torch import nn
 
-import run
 from hyperrep.alignment import align
 from hyperrep.downstream.unseen_arch import pour
 from hyperrep.symmetry import Permutations
 from hyperrep.tokens import Tokens
-from tests.populations import architecture, image_data, model_rows
+from tests.populations import architecture, model_rows
 from zoo.architecture import Architecture
-from zoo.engines import ENGINES, Protocol, choose, initial_population
+from zoo.engines import ENGINES, choose, initial_population
 from zoo.errors import UserError
 from zoo.initialization import initial_module
-
-
-def described(name: str, channels: int = 1) -> Architecture:
-    config = OmegaConf.to_container(OmegaConf.load(run.CONFIG_DIR / "arch" / f"{name}.yaml"))
-    return Architecture(name, (channels, 28, 28), 10, config["layers"])
 
 
 class ResidualByHand(nn.Module):
@@ -63,7 +56,7 @@ BY_HAND = {"cnn_s_res": ResidualByHand, "cnn_4": lambda: FourByHand(False), "cnn
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_described_is_by_hand(name):
-    arch, ours, images = described(name), described(name).module("tanh"), torch.randn(5, 1, 28, 28)
+    arch, ours, images = architecture(name), architecture(name).module("tanh"), torch.randn(5, 1, 28, 28)
     hand = BY_HAND[name]()
     state = {key.split(".")[-2] + "." + key.split(".")[-1]: value for key, value in ours.state_dict().items()}
     assert set(state) == set(hand.state_dict())
@@ -78,7 +71,7 @@ def test_described_is_by_hand(name):
 @pytest.mark.parametrize("name", BY_HAND)
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_many_at_once_equal_each_module(name, activation):
-    arch = described(name, 3)
+    arch = architecture(name, 3)
     modules = [initial_module(arch, seed, "kaiming_uniform", activation, 0.0).eval() for seed in range(4)]
     weights = torch.stack([arch.weights(module) for module in modules])
     images = torch.randn(4, 6, 3, 28, 28)
@@ -91,27 +84,35 @@ def test_many_at_once_equal_each_module(name, activation):
     torch.testing.assert_close(arch.weights(again), weights[2])
 
 
-@pytest.mark.parametrize("name", BY_HAND)
-def test_the_torch_engine_trains_them_as_the_plain_loop_does(name):
-    arch, data = described(name), image_data()
-    assert "no plain chain" in ENGINES["fused"].refusal(arch, "cpu", False)
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        (["activation", {"conv": 1, "kernel": 1}], "must begin with a convolution"),
+        ([{"conv": 2, "kernel": 3}, {"pool": 3, "stride": 2}], "a pool must be 2x2"),
+        ([{"conv": 1, "kernel": 1}, {"crop": 1}], "cut outside a shortcut"),
+        ([{"conv": 1, "kernel": 1}, {"residual": [{"conv": 1, "kernel": 1}], "shortcut": []}], "a block in a block"),
+    ],
+)
+def test_what_the_fused_engine_cannot_express_is_refused(layers, words):
+    shortcut = [] if "crop" not in str(layers) else [{"crop": 1}]
+    if "pool" in str(layers):
+        shortcut = [{"crop": 1}, {"pool": 3, "stride": 2}, {"conv": 2, "kernel": 1}]
+    arch = Architecture("odd", (1, 28, 28), 10, [{"residual": layers, "shortcut": shortcut}, "flatten", {"linear": 10}])
+    assert words in ENGINES["fused"].refusal(arch, "cpu", False)
     assert choose("auto", arch, "cpu", False) == "torch"
-    rows = model_rows(activation=["tanh", "relu"], optimizer=["adam", "sgd"], lr=[1e-3])
-    trained = []
-    for kind in ("torch", "loop"):
-        engine = ENGINES[kind](arch, rows, data, Protocol(10, 1, "constant"))
-        engine.load(initial_population(arch, rows))
-        engine.start_epoch(1)
-        engine.train(0, engine.steps_per_epoch)
-        engine.finish_epoch()
-        trained.append(torch.from_numpy(engine.population().weights))
-        engine.close()
-    torch.testing.assert_close(*trained, atol=2e-5, rtol=1e-3)
-    assert not torch.equal(trained[0], torch.from_numpy(initial_population(arch, rows).weights))
+
+
+@pytest.mark.parametrize(
+    "shortcut", [["activation"], [{"conv": 1, "kernel": 3}], [{"conv": 1, "kernel": 1}, {"crop": 1}]]
+)
+def test_shortcuts_that_the_fused_engine_cannot_express_are_refused(shortcut):
+    main = [{"conv": 1, "kernel": 1 if shortcut == ["activation"] else 3}]
+    arch = Architecture("odd", (1, 28, 28), 10, [{"residual": main, "shortcut": shortcut}, "flatten", {"linear": 10}])
+    assert "a shortcut may crop" in ENGINES["fused"].refusal(arch, "cpu", False)
 
 
 def test_convolutions_of_shortcuts_are_drawn_by_kaiming_uniform():
-    module = initial_module(described("cnn_s_res"), 3, "uniform", "tanh", 0.0)
+    module = initial_module(architecture("cnn_s_res"), 3, "uniform", "tanh", 0.0)
     state = module.state_dict()
     assert all(state["block1.main.conv1.weight"].flatten() >= 0), "U(0, 1)"
     skip = state["block2.shortcut.skip2.weight"]
@@ -123,8 +124,8 @@ def test_convolutions_of_shortcuts_are_drawn_by_kaiming_uniform():
 def test_pouring():
     arch, rows = architecture("cnn_s"), model_rows(lr=[1e-3, 1e-4, 1e-5])
     weights = initial_population(arch, rows).weights
-    assert (pour(weights, arch, described("cnn_4"), rows) == weights).all()  # as many values: in order
-    other = described("cnn_s_res")
+    assert (pour(weights, arch, architecture("cnn_4"), rows) == weights).all()  # as many values: in order
+    other = architecture("cnn_s_res")
     poured = pour(weights, arch, other, rows)
     fresh = initial_population(other, rows).weights
     for i in range(3):
@@ -139,7 +140,7 @@ def test_pouring():
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_what_needs_a_plain_chain_says_so(name):
-    arch = described(name)
+    arch = architecture(name)
     for make in (Tokens, Permutations, lambda arch: align(torch.zeros(2, arch.n_parameters), arch, "weights")):
         with pytest.raises(UserError, match="has layers without bias or residual ways"):
             make(arch)

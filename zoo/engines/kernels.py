@@ -1,7 +1,7 @@
 """From a list of layers to compiled loops that train one model, all of it in a core's cache.
 
 1. `stages` reads the layers as *stages*: a valid convolution, then optionally a 2x2 max-pool, an activation, dropout. A
-   linear layer is a convolution as large as its input.
+   linear layer is a convolution as large as its input. The last stage of a residual block also has its *shortcut*.
 2. `plan` lays out memory. Maps are [row][column][channel], channels innermost and padded to whole vectors, so that a
    vector holds the channels of one place. The gradient goes back through a pool's winner only: a quarter of the work.
 3. `source` writes the code of this architecture: convolutions unrolled into registers, sizes as constants.
@@ -16,7 +16,7 @@ import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,10 +26,42 @@ import llvmlite
 import numba
 import numpy as np
 
-from zoo.architecture import Activation, Architecture, Conv, Dropout, Flatten, Linear, Pool
+from zoo.architecture import (
+    Activation,
+    Architecture,
+    Conv,
+    Crop,
+    Dropout,
+    Flatten,
+    Layer,
+    Linear,
+    Pool,
+    Residual,
+    Subsample,
+)
 from zoo.philox import DROPOUT
 
 REGISTERS = 24  # vectors that a convolution may accumulate at once
+
+
+@dataclass
+class Shortcut:
+    """The second way of a residual block: the largest value of a window, then perhaps a 1x1 convolution.
+
+    The window of the place (y, x) begins at (start + step y, start + step x) of the source; a window of 1 is the identity,
+    cropped and subsampled. Offsets count float32 values (`i`: int32 values).
+    """
+
+    source: int  # the stage whose output it takes; -1: the image
+    channels: int  # of the source
+    lanes: int  # of the source: channels, padded
+    size: int  # height and width of the source
+    window: int = 1
+    step: int = 1
+    start: int = 0
+    conv: Conv | None = None
+    # Offsets, set by `plan`: weights and bias; values taken and where from; gradients of the sum and of what was taken.
+    w = b = taken = i = g_sum = g = 0
 
 
 @dataclass
@@ -45,6 +77,8 @@ class Stage:
     pool: bool
     activation: bool
     dropout: int | None  # number of the dropout layer
+    bias: bool = True
+    shortcut: Shortcut | None = None  # added to the output, after all else
 
     def __post_init__(self) -> None:
         n = self.outputs
@@ -97,8 +131,6 @@ def refusal(arch: Architecture) -> str | None:
         return f"engine=fused trains architectures given as a list of layers; arch={arch.name} is a module: use engine=loop"
     if arch.image[1] != arch.image[2]:
         return f"engine=fused takes square images, not {arch.image[1]}x{arch.image[2]}: use engine=torch"
-    if not arch.is_chain:
-        return f"engine=fused cannot express arch={arch.name} (it is no plain chain of layers): use engine=torch"
     try:
         stages(arch)
     except ValueError as error:
@@ -111,17 +143,20 @@ def stages(arch: Architecture) -> list[Stage]:
     found: list[Stage] = []
     channels, lanes, size, dropouts = arch.image[0], arch.image[0], arch.image[1], 0
     order = 0  # what may still follow in the stage: 0 nothing before the first layer, 1 pool, 2 activation, 3 dropout
-    for layer in arch.layers:
+    for layer, begins, ends in _unfolded(arch.layers):
         if isinstance(layer, Conv | Linear):
+            if begins:
+                shortcut = _shortcut(begins, Shortcut(len(found) - 1, channels, lanes, size))
             outputs, kernel = (layer.channels, layer.kernel) if isinstance(layer, Conv) else (layer.features, size)
-            found.append(Stage(len(found), channels, lanes, size, kernel, outputs, False, False, None))
+            bias = layer.bias if isinstance(layer, Conv) else True
+            found.append(Stage(len(found), channels, lanes, size, kernel, outputs, False, False, None, bias))
             order = 1
         elif isinstance(layer, Flatten):
             continue  # a linear layer is a convolution over the whole map: nothing to do
         elif not found:
             raise ValueError("it does not begin with a convolution or a linear layer")
         elif isinstance(layer, Pool):
-            if order > 1 or layer.size != 2:
+            if order > 1 or (layer.size, layer.stride or 2) != (2, 2):
                 raise ValueError("a pool must be 2x2 and follow its convolution at once")
             found[-1].pool, order = True, 2
         elif isinstance(layer, Activation):
@@ -133,10 +168,43 @@ def stages(arch: Architecture) -> list[Stage]:
                 raise ValueError("there are two dropout layers in a row")
             found[-1].dropout, order = dropouts, 4
             dropouts += 1
+        else:
+            raise ValueError("feature maps are cut outside a shortcut, or there is a block in a block")
+        if ends:
+            found[-1].shortcut, order = shortcut, 5  # nothing may follow in the stage
         found[-1].__post_init__()
         channels, lanes, size = found[-1].outputs, found[-1].lanes, found[-1].side
-    if found[-1].activation or found[-1].dropout is not None or found[-1].pool:
+    last = found[-1]
+    if last.activation or last.dropout is not None or last.pool or last.shortcut:
         raise ValueError("something follows the last linear layer")
+    return found
+
+
+def _unfolded(layers: Sequence[Layer]) -> Iterator[tuple[Layer, Residual | None, bool]]:
+    """The layers one after another; with each, the residual block that begins with it, and whether one ends with it."""
+    for layer in layers:
+        if not isinstance(layer, Residual):
+            yield layer, None, False
+            continue
+        if not layer.main or not isinstance(layer.main[0], Conv):
+            raise ValueError("a block must begin with a convolution")
+        for i, inner in enumerate(layer.main):
+            yield inner, layer if i == 0 else None, i == len(layer.main) - 1
+
+
+def _shortcut(block: Residual, found: Shortcut) -> Shortcut:
+    """The shortcut of a block, given where it begins."""
+    for layer in block.shortcut:
+        if isinstance(layer, Crop) and found.conv is None:
+            found.start += layer.size * found.step
+        elif isinstance(layer, Subsample) and found.conv is None:
+            found.step *= layer.step
+        elif isinstance(layer, Pool) and found.conv is None and found.window == found.step == 1:
+            found.window, found.step = layer.size, layer.stride or layer.size
+        elif isinstance(layer, Conv) and found.conv is None and layer.kernel == 1:
+            found.conv = layer
+        else:
+            raise ValueError("a shortcut may crop, pool once, subsample, and end with a 1x1 convolution")
     return found
 
 
@@ -150,6 +218,14 @@ def plan(arch: Architecture) -> Plan:
         s.copy, s.copy_b = copy, copy + s.kernel * s.row * s.lanes * s.together
         copy = _up(s.copy_b + s.lanes * s.together, 16)
         s.i, winners = winners, winners + _up(s.values, 16)
+        if cut := s.shortcut:
+            taken = _up(s.places * cut.lanes, 16)
+            cut.i, winners = winners, winners + taken
+            cut.taken, cut.g, cut.g_sum = arena, arena + taken, arena + 2 * taken
+            arena = cut.g_sum + _up(s.values, 16)
+            if cut.conv:
+                cut.w, cut.b = weights, weights + _up(s.outputs * cut.channels, 16)
+                weights = cut.b + _up(s.outputs, 16)
     for s in found:
         # 16 values after each block: the backward pass reads and writes whole vectors past the end of a row.
         s.z, s.d, s.g = (arena + k * (_up(s.values, 16) + 16) for k in range(3))
@@ -166,7 +242,10 @@ def positions(arch: Architecture, layout: Plan) -> np.ndarray:
     for s in layout.stages:
         output, channel, row, column = np.ix_(*(np.arange(n) for n in (s.outputs, s.inputs, s.kernel, s.kernel)))
         where.append((s.w + (output * s.kernel + row) * s.padded_row + column * s.input_lanes + channel).ravel())
-        where.append(s.b + np.arange(s.outputs))
+        where += [s.b + np.arange(s.outputs)] if s.bias else []
+        if s.shortcut and (conv := s.shortcut.conv):
+            where.append(s.shortcut.w + np.arange(s.outputs * s.shortcut.channels))
+            where += [s.shortcut.b + np.arange(s.outputs)] if conv.bias else []
     return np.concatenate(where)
 
 
@@ -177,8 +256,8 @@ HEADER = '''"""Trains {name}. Written by zoo.engines.kernels."""
 import numpy as np
 from numba import njit
 
-from zoo.engines.numerics import IDENTITY, ZERO, activate, adam, cross_entropy, drop, fetch, largest, philox, sgd
-from zoo.engines.numerics import side_by_side
+from zoo.engines.numerics import IDENTITY, ZERO, activate, adam, add, cross_entropy, drop, fetch, largest, mix, mix_back
+from zoo.engines.numerics import philox, put_back, sgd, side_by_side, take
 from zoo.engines.simd import OPERATIONS
 
 globals().update(OPERATIONS)
@@ -205,7 +284,7 @@ def source(arch: Architecture) -> str:
         _forward(w, s, winners=False)
         _weight_gradient(w, s)
         if s.index:
-            _input_gradient(w, s, layout.stages[s.index - 1])
+            _input_gradient(w, s, layout.stages)
     _relayout(w, layout)
     _networks(w, layout)
     _loops(w, layout)
@@ -309,10 +388,13 @@ def _weight_gradient(w: _Writer, s: Stage) -> None:
             w(2, f"store{b}(G, wb + {y * s.padded_row + k * b}, {total})")
 
 
-def _input_gradient(w: _Writer, s: Stage, before: Stage) -> None:
-    """Gradients of the stage before: each output's gradient, times the kernel, added where the output was taken from."""
-    b = s.back_vector
-    w(0, f"@whole\ndef input_gradient{s.index}(P, A, I):")
+def _input_gradient(w: _Writer, s: Stage, stages: list[Stage]) -> None:
+    """Gradients of the stage before: each output's gradient, times the kernel, added where the output was taken from.
+
+    Then what comes back through shortcuts that begin there; what goes back through a shortcut that ends there is kept.
+    """
+    b, before = s.back_vector, stages[s.index - 1]
+    w(0, f"@whole\ndef input_gradient{s.index}(P, A, I, G):")
     w(1, f"for i in range({before.values}):\n    A[{before.g} + i] = ZERO")
     for group in _kernel_rows(s):
         w(1, f"for o in range({s.outputs}):\n    wb = {s.w} + o * {s.kernel * s.padded_row}")
@@ -324,7 +406,19 @@ def _input_gradient(w: _Writer, s: Stage, before: Stage) -> None:
         for y, k in group:
             at = f"q + {y * s.size * s.input_lanes + k * b}"
             w(3, f"store{b}(A, {at}, fma{b}(g, w{y}_{k}, load{b}(A, {at})))")
+    for end in stages:
+        if (cut := end.shortcut) and cut.source == before.index:
+            w(1, f"put_back(A, {cut.g if cut.conv else cut.g_sum}, {end.places * cut.lanes}, {before.g}, I, {cut.i})")
+    if cut := before.shortcut:
+        w(1, f"for i in range({before.values}):\n    A[{cut.g_sum} + i] = A[{before.g} + i]")
+        if cut.conv:
+            w(1, f"mix_back(P, {cut.w}, {cut.b}, A, {cut.taken}, {cut.g}, {_mixed(before, cut)}, {cut.g_sum}, G)")
     w(1, f"for i in range({before.values}):\n    A[{before.g} + i] *= A[{before.d} + i]")
+
+
+def _mixed(s: Stage, cut: Shortcut) -> str:
+    """Sizes of a shortcut's convolution: places, channels in, those padded, channels out, those padded."""
+    return f"{s.places}, {cut.channels}, {cut.lanes}, {s.outputs}, {s.lanes}"
 
 
 def _relayout(w: _Writer, layout: Plan) -> None:
@@ -346,12 +440,24 @@ def _relayout(w: _Writer, layout: Plan) -> None:
     w(1, "return 0")
 
 
+def _second_way(w: _Writer, s: Stage, cut: Shortcut, source: str) -> None:
+    """A shortcut of two images, added to the outputs of its stage."""
+    for which in ("", "1"):
+        array = source.replace("X", f"X{which}").replace("A", f"A{which}")
+        window = f"{s.side}, {cut.window}, {cut.step}, {cut.start}"
+        w(1, f"take({array}, {cut.size}, {cut.lanes}, {window}, A{which}, {cut.taken}, I{which}, {cut.i})")
+        if cut.conv:
+            w(1, f"mix(P, {cut.w}, {cut.b}, A{which}, {cut.taken}, {_mixed(s, cut)}, {s.z})")
+        else:
+            w(1, f"add(A{which}, {s.z}, {cut.taken}, {s.values})")
+
+
 def _networks(w: _Writer, layout: Plan) -> None:
     """Two images forward, for training and for evaluation; one image back."""
     inputs = ["X, 0"] + [f"A, {s.z}" for s in layout.stages]
     for purpose in ("train", "evaluate"):
         random = ", WORDS, image, image1, threshold, scale" if purpose == "train" else ""
-        w(0, f"@whole\ndef forward_{purpose}(X, A, I, X1, A1, I1, Y, C, activation{random}):")
+        w(0, f"@whole\ndef forward_{purpose}(P, X, A, I, X1, A1, I1, Y, C, activation{random}):")
         for s in layout.stages:
             name = f"forward{s.index}" + ("_winners" if s.pool and purpose == "train" else "")
             one, other = inputs[s.index], inputs[s.index].replace("X", "X1").replace("A", "A1")
@@ -370,11 +476,13 @@ def _networks(w: _Writer, layout: Plan) -> None:
                     place = f"WORDS[{s.dropout}], image{which} * {s.outputs * s.places}"
                     at = f"{s.z}, {s.d}, {s.places}, {s.outputs}, {s.lanes}"
                     w(2, f"drop(A{which}, {at}, {place}, threshold, scale)")
+            if cut := s.shortcut:
+                _second_way(w, s, cut, inputs[cut.source + 1])
     w(0, "@whole\ndef backward(X, P, A, I, G):")
     for s in reversed(layout.stages):
         w(1, f"weight_gradient{s.index}({inputs[s.index]}, A, I, G)")
         if s.index:
-            w(1, f"input_gradient{s.index}(P, A, I)")
+            w(1, f"input_gradient{s.index}(P, A, I, G)")
 
 
 def _loops(w: _Writer, layout: Plan) -> None:
@@ -411,7 +519,7 @@ def train(pixels, labels, mean, std, order, first, last, batch, P, M, V, REAL, G
             chosen, chosen1 = order[step * batch + image], order[step * batch + image1]
             fetch(pixels, chosen, mean, std, X)
             fetch(pixels, chosen1, mean, std, X1)
-            forward_train(X, A, I, X1, A1, I1, Y, C, activation, WORDS, image, image1, threshold, scale)
+            forward_train(P, X, A, I, X1, A1, I1, Y, C, activation, WORDS, image, image1, threshold, scale)
             score(A, labels[chosen], share, loss, correct)
             backward(X, P, A, I, G)
             if image1 > image:
@@ -433,7 +541,7 @@ def evaluate(pixels, labels, mean, std, P, X, A, I, X1, A1, I1, Y, C, activation
         image1 = min(image + 1, n - 1)
         fetch(pixels, image, mean, std, X)
         fetch(pixels, image1, mean, std, X1)
-        forward_evaluate(X, A, I, X1, A1, I1, Y, C, activation)
+        forward_evaluate(P, X, A, I, X1, A1, I1, Y, C, activation)
         if outputs.shape[0] > 0:
             for i in range({classes}):
                 outputs[image, i] = A[{logits} + i]

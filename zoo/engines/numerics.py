@@ -130,6 +130,69 @@ def drop(A, z, d, places, channels, lanes, words, first, threshold, scale):
             A[d + i * lanes + c] *= keep
 
 
+@fast
+def take(X, x0, size, lanes, side, window, step, start, A, taken, places, i):
+    """The largest value of a window at each place of a map X[x0:] [size][size][lanes], the first of equals.
+
+    It goes to A[taken:] [side][side][lanes], and where it was, counted from x0, to places[i:].
+    """
+    for y in range(side):
+        for x in range(side):
+            corner = ((start + y * step) * size + start + x * step) * lanes
+            for c in range(lanes):
+                A[taken + c] = X[x0 + corner + c]
+                places[i + c] = corner + c
+            for dy in range(window):
+                for dx in range(window):
+                    place = corner + (dy * size + dx) * lanes
+                    for c in range(lanes):
+                        value = X[x0 + place + c]
+                        larger = value > A[taken + c]
+                        A[taken + c] = value if larger else A[taken + c]
+                        places[i + c] = place + c if larger else places[i + c]
+            taken += lanes
+            i += lanes
+
+
+@fast
+def put_back(A, g, n, to, places, i):
+    """n gradients A[g:] of values that `take` took, added to those of where it took them from, A[to:]."""
+    for k in range(n):
+        A[to + places[i + k]] += A[g + k]
+
+
+@fast
+def add(A, z, other, n):
+    """A[z : z + n] += A[other : other + n]."""
+    for k in range(n):
+        A[z + k] += A[other + k]
+
+
+@fast
+def mix(P, w, b, A, x, places, inputs, input_lanes, outputs, lanes, z):
+    """A 1x1 convolution of A[x:] [places][input_lanes], weights P[w:] [outputs][inputs], biases P[b:], added to A[z:]."""
+    for p in range(places):
+        for o in range(outputs):
+            total = P[b + o]
+            for c in range(inputs):
+                total += P[w + o * inputs + c] * A[x + p * input_lanes + c]
+            A[z + p * lanes + o] += total
+
+
+@fast
+def mix_back(P, w, b, A, x, g_x, places, inputs, input_lanes, outputs, lanes, g, G):
+    """Back through `mix`: gradients A[g:] of its outputs give those of its weights, added to G, and of its inputs, A[g_x:]."""
+    for k in range(places * input_lanes):
+        A[g_x + k] = ZERO
+    for p in range(places):
+        for o in range(outputs):
+            gradient = A[g + p * lanes + o]
+            G[b + o] += gradient
+            for c in range(inputs):
+                G[w + o * inputs + c] += gradient * A[x + p * input_lanes + c]
+                A[g_x + p * input_lanes + c] += gradient * P[w + o * inputs + c]
+
+
 @njit(nogil=True, error_model="numpy")
 def philox(words, n, seed, purpose, epoch, step):
     """words[:n] become the numbers of `zoo.philox.random_words`; the length of `words` is a multiple of 4, at least n."""
