@@ -28,11 +28,11 @@ COLUMNS = ["method", "dataset", "epoch", "model", "x", "metric", "value"]
 # Name -> module in this folder, and the options that it has.
 COMPARISONS = {
     "init": ("initialisation", {"epochs"}),
-    "transfer": ("transfer", {"epochs", "target"}),
+    "transfer": ("transfer", {"epochs", "target", "target_words"}),
     "ensemble": ("ensemble", {"sizes", "repeats", "combine"}),
     "reconstruction": ("reconstruction", {"epochs"}),
-    "unseen_zoo": ("unseen_zoo", {"target", "sizes", "repeats", "combine"}),
-    "unseen_arch": ("unseen_arch", {"target", "archs", "epochs"}),
+    "unseen_zoo": ("unseen_zoo", {"target", "target_words", "sizes", "repeats", "combine"}),
+    "unseen_arch": ("unseen_arch", {"target", "target_words", "archs", "epochs"}),
     "robustness": ("robustness", {"levels"}),
     "smoothness": ("smoothness", {"points", "pairs", "from_epoch"}),
     "weight_distribution": ("weight_distribution", {"bins"}),
@@ -52,6 +52,7 @@ class DownstreamConfig:
     # Options: see the comparison that has them.
     epochs: int | None = field(default=None, metadata={"min": 0})  # of fine-tuning
     target: str | None = None  # zoo= of the images that are transferred to
+    target_words: list[str] | None = None  # words of its own on the target's command line, e.g. "zoo.models=200"
     archs: list[str] | None = None  # arch= of others
     sizes: list[int] | None = field(default=None, metadata={"min": 1})  # of ensembles
     repeats: int | None = field(default=None, metadata={"min": 1})  # ensembles of a size
@@ -76,13 +77,11 @@ def downstream_problems(config: Any) -> list[str]:
             problems.append(
                 f"downstream.{name}: downstream={chosen.name} has no such option{did_you_mean(name, wanted)}"
             )
-    for method, words in chosen.methods.items():
+    written = {f"downstream.methods.{method}": words for method, words in chosen.methods.items()}
+    for method in chosen.methods:
         problems += folder_problems("downstream.methods", method)
-        problems += [
-            f"downstream.methods.{method}: got {word!r}, which is not KEY=VALUE"
-            for word in words or []
-            if "=" not in word
-        ]
+    for key, words in {**written, "downstream.target_words": chosen.target_words}.items():
+        problems += [f"{key}: got {word!r}, which is not KEY=VALUE" for word in words or [] if "=" not in word]
     return problems
 
 

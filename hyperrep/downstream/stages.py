@@ -33,9 +33,9 @@ def grown(config: Any, *words: str) -> Zoo:
 
 
 def of_target(config: Any, *words: str) -> Any:
-    """The configuration of the zoo that `downstream.target` names, with further words."""
-    named = config.downstream.target
-    return derive(config, "task=zoo", f"zoo={named}", f"zoo.name={named}", *words)
+    """The configuration of the zoo that `downstream.target` names, with `downstream.target_words` and further words."""
+    named, own = config.downstream.target, config.downstream.target_words
+    return derive(config, "task=zoo", f"zoo={named}", f"zoo.name={named}", *own, *words)
 
 
 def sampled(config: Any, words: list[str]) -> Zoo:

@@ -107,19 +107,21 @@ def test_transfer(root):
     words = [
         "downstream=transfer",
         "downstream.target=digits_hyp10f",
+        'downstream.target_words=["zoo.models=14","zoo.name=target"]',
         "downstream.epochs=1",
         "downstream.reported=[0,1]",
     ]
     do(root, "task=downstream", *words, "downstream.methods.S_GAN30=null", "downstream.methods.S_Neigh30=null")
     table, source = results(root, "transfer"), Zoo.open(root / "zoos" / "digits_seed")
     assert set(table["method"]) == {"B_T", "B_F", "S_KDE30"}
-    tuned = Zoo.open(root / "zoos" / "digits_seed_on_digits_hyp10f")
+    tuned = Zoo.open(root / "zoos" / "digits_seed_on_target")
     trained = source.models[source.models["split"] == "train"]["model_id"].tolist()[:6]
     assert tuned.models["start_model"].tolist() == trained
     np.testing.assert_array_equal(tuned.weights(epochs=[0]), source.weights(models=trained, epochs=[4]))
     chosen = table[(table["method"] == "B_F") & (table["epoch"] == 1)]["value"]
     np.testing.assert_array_equal(chosen, tuned.metrics[tuned.metrics["epoch"] == 1]["test_acc"])
-    target = Zoo.open(root / "zoos" / "digits_hyp10f")
+    target = Zoo.open(root / "zoos" / "target")
+    assert target.n_models == 14
     assert table[table["method"] == "B_T"]["model"].nunique() == (target.models["split"] == "test").sum()
     assert (root / "results" / "transfer" / "digits_seed_to_digits_hyp10f.parquet").exists()
 
@@ -223,6 +225,10 @@ def test_weight_distribution(root):
         ),
         (["+downstream.levels=[0.1]"], "downstream.levels: downstream=init has no such option"),
         (["downstream.methods.S_KDE30=[kde30]"], "downstream.methods.S_KDE30: got 'kde30', which is not KEY=VALUE"),
+        (
+            ["downstream=transfer", "downstream.target_words=[small]"],
+            "downstream.target_words: got 'small', which is not",
+        ),
         (["downstream=ensemble", "downstream.combine=average"], "downstream.combine: got 'average'"),
         (["downstream=intit"], "downstream: got 'intit'; did you mean init?"),
         (["autoencoder.d_model=100"], "longest token has 201 values"),
