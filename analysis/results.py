@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from analysis.statistics import adjust, compare
+from analysis.statistics import QUANTILES, adjust, compare, summarise
 from zoo.files import write_file
 from zoo.training import console
 
@@ -24,10 +24,14 @@ MEASURED = "test accuracy in %, mean ± standard deviation (n)"
 
 
 def show_results(config: Any) -> None:
-    """Print the tables of a comparison over all that is stored of it, and keep them as Markdown beside the results."""
+    """Print the tables of a comparison over all that is stored of it, and keep them as Markdown beside the results.
+
+    Beside them: summaries.csv, every sample with its quantiles and bootstrap intervals; comparisons.csv, every pair.
+    """
     comparison = config.downstream.name
     folder = Path(config.paths.root) / "results" / comparison
     results, text = read_results(folder), []
+    write_file(folder / "summaries.csv", summaries(results, config.downstream.reported).to_csv(index=False).encode())
     if by_epoch(results):
         tested = comparisons(results, config.downstream.reported)
         write_file(folder / "comparisons.csv", tested.to_csv(index=False).encode())
@@ -165,6 +169,21 @@ def overlap_table(results: pd.DataFrame) -> pd.DataFrame:
             line[str(method)] = f"{100 * np.minimum(shares[method], shares['originals']).sum():.1f}"
         lines.append(line)
     return pd.DataFrame(lines)
+
+
+def summaries(results: pd.DataFrame, epochs: list[int]) -> pd.DataFrame:
+    """Every sample of test accuracies: source, dataset, epoch, x, method, and the fields of `Summary`.
+
+    Where a comparison goes over epochs, those of `epochs`.
+    """
+    rows = results[results["metric"] == "test_acc"]
+    rows = rows[rows["epoch"].isin(epochs)] if by_epoch(results) else rows
+    found, keys = [], ["source", "dataset", "epoch", "x", "method"]
+    for place, values in rows.groupby(keys, sort=False, dropna=False)["value"]:
+        summary = dict(vars(summarise(values.to_numpy())))
+        quantiles = {f"quantile_{q:g}": value for q, value in zip(QUANTILES, summary.pop("quantiles"), strict=True)}
+        found.append(dict(zip(keys, place, strict=True)) | summary | quantiles)
+    return pd.DataFrame(found)
 
 
 def comparisons(results: pd.DataFrame, epochs: list[int]) -> pd.DataFrame:

@@ -5,7 +5,17 @@ import pandas as pd
 import pytest
 
 from analysis.figures import DRAW, figures
-from analysis.results import comparisons, differences_table, distance_table, markdown, overlap_table, tables, x_table
+from analysis.results import (
+    comparisons,
+    differences_table,
+    distance_table,
+    markdown,
+    overlap_table,
+    summaries,
+    tables,
+    x_table,
+)
+from analysis.statistics import summarise
 
 
 def rows(method, metric, values, **place):
@@ -58,6 +68,25 @@ def test_what_cannot_be_compared_is_left_out():
     (line,) = differences_table(found).to_dict("records")
     assert line["methods"] == "C (n = 1) – A (n = 2)"
     assert line["difference of medians"].startswith("+75.0 [")
+
+
+def test_summaries():
+    values = [0.5, 0.6, 0.9, np.nan]
+    results = pd.concat(
+        [
+            rows("S", "test_acc", values),
+            rows("S", "test_acc", [0.1], epoch=1),
+            rows("S", "l2", [9.0]),
+            rows("B", "test_acc", [0.2]),
+        ]
+    )
+    found = summaries(results, [0]).set_index("method")
+    assert found["n"].to_dict() == {"S": 3, "B": 1}
+    line, expected = found.loc["S"], summarise(np.array(values))
+    assert (line["mean"], line["median"], line["quantile_0.5"], line["quantile_1"]) == (expected.mean, 0.6, 0.6, 0.9)
+    assert (line["mean_low"], line["median_high"]) == (expected.mean_low, expected.median_high)
+    by_x = summaries(rows("S", "test_acc", [0.5, 0.6], x=[1.0, 2.0]), [7])
+    assert by_x[["x", "mean"]].to_numpy().tolist() == [[1, 0.5], [2, 0.6]]
 
 
 def test_markdown():

@@ -264,6 +264,7 @@ def test_models_of_an_unseen_zoo(root):
         "downstream.target=digits_hyp10f",
         "downstream.sizes=[1,3]",
         "downstream.repeats=2",
+        '+downstream.methods.A=["autoencoder.align=activations","autoencoder.name=a"]',
     ]
     do(root, "task=downstream", *words)
     table, target = results(root, "unseen_zoo"), Zoo.open(root / "zoos" / "digits_hyp10f")
@@ -272,7 +273,7 @@ def test_models_of_an_unseen_zoo(root):
     originals = table[(table["method"] == "originals") & (table["x"] == 1)]["value"]
     np.testing.assert_allclose(originals, [accuracy[m, 4] for m in ids], atol=1e-6)  # aligned: the same networks
     counts = table.groupby(["method", "x"]).size()
-    assert counts["S", 1.0] == len(ids)
+    assert counts["S", 1.0] == counts["A", 1.0] == len(ids)
     assert counts["S", 3.0] == 2
     shown = highest_table(table.assign(source="mnist_seed", dataset="svhn"))
     assert shown[(shown["method"] == "S") & (shown["of"] == "single models")]["published"].item() == "12.7 / 19.8"
