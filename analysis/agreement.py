@@ -1,8 +1,10 @@
-"""How much networks agree: the share of images on which two predict the same class."""
+"""How much networks agree: the share of images on which two predict the same class (Model Zoos, 2022, section 4.2)."""
 
 from __future__ import annotations
 
 import numpy as np
+
+from analysis.pairs import BLOCK, all_pairs
 
 
 def disagreement(first: np.ndarray, second: np.ndarray, classes: int) -> np.ndarray:
@@ -24,6 +26,6 @@ def disagreement(first: np.ndarray, second: np.ndarray, classes: int) -> np.ndar
     return 1 - same / first.shape[1]
 
 
-def pairwise_disagreement(predicted: np.ndarray, classes: int) -> np.ndarray:
-    """`disagreement` of all unordered pairs of different networks: float64 [n (n - 1) / 2]; empty for one network."""
-    return disagreement(predicted, predicted, classes)[np.triu_indices(len(predicted), 1)]
+def pairwise_disagreement(predicted: np.ndarray, classes: int, block: int = BLOCK) -> np.ndarray:
+    """`disagreement` of all unordered pairs of different networks: float32 [n (n - 1) / 2]; empty for one network."""
+    return all_pairs(len(predicted), lambda i, j: disagreement(predicted[i], predicted[j], classes), block)

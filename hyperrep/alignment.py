@@ -13,14 +13,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from hyperrep.symmetry import Permutations
-from zoo.architecture import ACTIVATIONS, Activation, Architecture, Conv, Flatten, Linear, Pool
+from zoo.architecture import Architecture, Conv, Layer, Linear
 from zoo.errors import UserError
 
 MODES = ("none", "weights", "activations")
@@ -199,29 +198,18 @@ def _activations(arch: Architecture, weights: Tensor, images: Tensor, activation
     Returns:
         One tensor a group: [n, size, m * places of the feature map].
     """
-    n, m = len(weights), len(images)
-    parameters = iter(arch.split(weights))
     given: list[Tensor] = []
-    size = 0  # neurons of the latest layer with weights
-    h = images.repeat(1, n, 1, 1)  # as in Architecture.forward: maps [m, n * channels, height, width]
-    for layer in arch.layers:
+    before, size = images, 0  # what the latest layer gave, and the neurons of the latest with weights
+
+    def seen(layer: Layer, h: Tensor) -> None:
+        nonlocal before, size
         if isinstance(layer, Conv | Linear):
             if size:
-                by_model = h if h.dim() == 3 else h.reshape(m, n, -1).transpose(0, 1)
-                given.append(by_model.unflatten(2, (size, -1)).transpose(1, 2).flatten(2))
-            w, b = next(parameters), next(parameters)
-            size = b.shape[1]
-        match layer:
-            case Conv():
-                h = F.conv2d(h, w.flatten(0, 1), b.flatten(), groups=n)
-            case Pool():
-                h = F.max_pool2d(h, layer.size)
-            case Activation():
-                h = ACTIVATIONS[activation][1](h)
-            case Flatten():
-                h = h.reshape(m, n, -1).transpose(0, 1)  # vectors [n, m, features]
-            case Linear():
-                h = torch.baddbmm(b[:, None], h, w.transpose(1, 2))
+                given.append(before.reshape(len(weights), len(images), size, -1).transpose(1, 2).flatten(2))
+            size = h.shape[2]
+        before = h
+
+    arch.forward(weights, images.expand(len(weights), *images.shape), activation, seen=seen)
     return given
 
 

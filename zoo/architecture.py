@@ -308,6 +308,18 @@ class Architecture:
         ]
         return not self.is_module and not any(odd)
 
+    @property
+    def flat_layers(self) -> list[Layer]:
+        """The layers in the order in which `forward` shows them: those of residual blocks before their block."""
+
+        def flat(layers: Sequence[Layer]) -> list[Layer]:
+            inner = [
+                (*flat(layer.main), *flat(layer.shortcut)) if isinstance(layer, Residual) else () for layer in layers
+            ]
+            return [one for layer, within in zip(layers, inner, strict=True) for one in (*within, layer)]
+
+        return flat(self.layers)
+
     def _walk(self) -> tuple[list[_Named], list[tuple[str, tuple[int, ...]]], list[tuple[int, ...]]]:
         """Follow an image through the layers: named layers, shapes of parameters, shapes at the dropout layers."""
         walk = _Walk(self.name, self.image)
@@ -426,7 +438,12 @@ class Architecture:
         return [part.reshape(-1, *slot.shape) for part, slot in zip(parts, self.layout)]
 
     def forward(
-        self, weights: Tensor, images: Tensor, activation: str, masks: Sequence[Tensor] | None = None
+        self,
+        weights: Tensor,
+        images: Tensor,
+        activation: str,
+        masks: Sequence[Tensor] | None = None,
+        seen: Callable[[Layer, Tensor], None] | None = None,
     ) -> Tensor:
         """The outputs of many models at once, each on its own images.
 
@@ -439,6 +456,8 @@ class Architecture:
             activation: one of ACTIVATIONS, the same for all models.
             masks: one tensor [models, n, *shape of the layer] a dropout layer, holding 0 or 1 / (1 - p);
                 None switches dropout off (evaluation).
+            seen: called with each layer and what it gives, [models, n, channels, height, width] or [models, n, features];
+                layers of a residual block before the block.
 
         Returns:
             Logits [models, n, classes].
@@ -475,6 +494,8 @@ class Architecture:
                     case Residual():
                         main = follow(layer.main, h)  # first: its parameters come first
                         h = main + follow(layer.shortcut, h)
+                if seen is not None:
+                    seen(layer, h if h.dim() == 3 else h.unflatten(1, (models, -1)).transpose(0, 1))
             return h
 
         return follow(self.layers, h)

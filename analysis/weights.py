@@ -1,0 +1,63 @@
+"""What the weights of models are like, and how far apart they lie (Model Zoos, 2022, section 4, Tables 2 and 3)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis.pairs import BLOCK, all_pairs
+from zoo.architecture import Architecture
+
+PERCENTILES = (1, 25, 50, 75, 99)
+
+
+def layer_statistics(weights: np.ndarray, arch: Architecture) -> tuple[np.ndarray, list[str]]:
+    """The features s(w): mean, variance (ddof 0) and five percentiles of each layer's weights and of its biases.
+
+    Percentiles are the 1st, 25th, 50th, 75th and 99th, linearly interpolated: 70 features for the CNNs of the paper.
+
+    Args:
+        weights: float [n, P], finite.
+        arch: what they are weights of.
+
+    Returns:
+        float64 [n, 7 a tensor], and the names of the columns.
+    """
+    columns, names = [], []
+    for slot in arch.layout:
+        values = np.asarray(weights[:, slot.offset : slot.offset + slot.size], np.float64)
+        columns += [values.mean(1), values.var(1), *np.percentile(values, PERCENTILES, axis=1)]
+        names += [f"{slot.name} {what}" for what in ("mean", "variance", *(f"{p} %" for p in PERCENTILES))]
+    return np.stack(columns, axis=1), names
+
+
+def pairwise_l2(weights: np.ndarray, block: int = BLOCK) -> np.ndarray:
+    """Euclidean distance of all unordered pairs over the mean norm of the models.
+
+    The paper prints a squared ratio, but its numbers are of this one: in all eight CNN Seed zoos they are √(2 · cosine
+    distance), as for vectors of one norm.
+
+    Args:
+        weights: float [n, P], finite.
+        block: models that are compared with all others at once.
+
+    Returns:
+        float32 [n (n - 1) / 2], ≥ 0, in the order of `numpy.triu_indices(n, 1)`.
+    """
+    values = np.asarray(weights, np.float64)
+    squares = (values**2).sum(1)
+
+    def between(i: slice, j: slice) -> np.ndarray:
+        return np.sqrt(np.maximum(squares[i, None] + squares[j] - 2 * values[i] @ values[j].T, 0))
+
+    return all_pairs(len(values), between, block) / np.float32(np.sqrt(squares).mean())
+
+
+def pairwise_cosine(weights: np.ndarray, block: int = BLOCK) -> np.ndarray:
+    """Cosine distance, 1 - cosine of the angle, of all unordered pairs: float32 [n (n - 1) / 2] in [0, 2].
+
+    A model that is all 0 has no direction: its distances are 1. Arguments as of `pairwise_l2`.
+    """
+    values = np.asarray(weights, np.float64)
+    norms = np.linalg.norm(values, axis=1, keepdims=True)
+    directions = values / np.where(norms > 0, norms, 1)
+    return all_pairs(len(values), lambda i, j: 1 - directions[i] @ directions[j].T, block)
