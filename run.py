@@ -49,6 +49,7 @@ def config_type() -> type[Config]:
     """The whole configuration: that of zoos, and the groups that other packages add to it."""
     from dataclasses import make_dataclass
 
+    from analysis.config import AnalysisConfig
     from hyperrep.autoencoder import AutoencoderConfig
     from hyperrep.config import PopulationConfig
     from hyperrep.downstream import DownstreamConfig
@@ -57,7 +58,7 @@ def config_type() -> type[Config]:
 
     groups = {
         "autoencoder": AutoencoderConfig, "sampler": SamplerConfig, "population": PopulationConfig,
-        "downstream": DownstreamConfig,
+        "downstream": DownstreamConfig, "analysis": AnalysisConfig,
     }  # fmt: skip
     return make_dataclass("Config", groups.items(), bases=(Config,), kw_only=True)
 

@@ -1,0 +1,177 @@
+"""`task=analysis`: a zoo in numbers, beside the published ones (Model Zoos, Schürholt et al., 2022, Tables 2 and 3, Figure 2).
+
+Written to <root>/analysis/<zoo>/: measures.csv (Table 2), pairs.csv (how the measures of pairs are distributed),
+performance.csv (Figure 2) and probes.csv (Table 3), and shown.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.table import Table
+
+from analysis.measures import Measures, measure, performance
+from analysis.probes import PROBES, Score, split_of
+from zoo import Zoo
+from zoo.errors import UserError
+from zoo.files import write_file
+from zoo.images import ImageData
+from zoo.model_dataset import ModelDataset
+from zoo.training import console, read_images
+
+PUBLISHED = Path(__file__).with_name("published_zoos.csv")  # Model Zoos (2022), Tables 2 and 3
+BINS = 100  # of distributions over pairs
+WORDS = {"accuracy": "test accuracy", "agreement": "agreement κ", "cka": "CKA, mean over layers", "weights": "weights",
+         "l2": "ℓ2 distance / mean norm", "cosine": "cosine distance"}  # fmt: skip
+
+
+def analyse_zoo(config: Any) -> None:
+    """Measure the zoo of a config, write and show what is found.
+
+    Raises:
+        UserError: if there is no such zoo, it is unfinished, was trained on other images, or no model is viable.
+    """
+    zoo, images = _open(config)
+    folder = Path(config.paths.root) / "analysis" / zoo.name
+    folder.mkdir(parents=True, exist_ok=True)
+    found = measure(zoo, images, config)
+    measures = measures_table(found, zoo.name)
+    probes = probes_table(config, zoo, found.models)
+    for name, table in {
+        "measures": measures,
+        "pairs": distributions(found),
+        "performance": performance(zoo, found.models),
+        "probes": probes,
+    }.items():
+        write_file(folder / f"{name}.csv", table.to_csv(index=False).encode())
+    console.print(_shown_measures(measures, found, zoo), highlight=False)
+    if len(probes):
+        console.print(_shown_probes(probes, zoo), highlight=False)
+    console.print(f"Tables: {folder}", highlight=False, soft_wrap=True)
+
+
+def _open(config: Any) -> tuple[Zoo, ImageData]:
+    path = Path(config.paths.root) / "zoos" / config.zoo.name
+    if not (path / "zoo.json").exists():
+        raise UserError(
+            f"zoo {config.zoo.name!r} is not under {path.parent}: make it with python run.py zoo={config.zoo.name}"
+        )
+    zoo = Zoo.open(path)
+    if not zoo.finished:
+        raise UserError(f"zoo {config.zoo.name!r} is not finished; {zoo.redo}")
+    images = read_images(config)
+    if images.fingerprint != zoo.description["dataset"]["fingerprint"]:
+        raise UserError(
+            f"zoo {zoo.name!r} was trained on other images ({zoo.description['dataset']['name']}, train_size="
+            f"{zoo.description['dataset']['train_size']}): use the zoo's own dataset overrides"
+        )
+    return zoo, images
+
+
+def measures_table(found: Measures, zoo: str) -> pd.DataFrame:
+    """Table 2's row: measure, mean, std, n (models, or pairs), and published_mean, published_std; all in %."""
+    published = pd.read_csv(PUBLISHED)
+    published = published[(published["zoo"] == zoo) & (published["table"] == 2)].set_index("column")
+    n = {name: len(values) for name, values in found.pairs.items()}
+    lines = []
+    for name, (mean, std) in found.row().items():
+        theirs = published.loc[name] if name in published.index else {"value": np.nan, "std": np.nan}
+        line = {"measure": name, "mean": mean, "std": std, "n": n.get(name, len(found.models))}
+        lines.append(line | {"published_mean": theirs["value"], "published_std": theirs["std"]})
+    return pd.DataFrame(lines)
+
+
+def distributions(found: Measures) -> pd.DataFrame:
+    """How the measures of pairs are distributed: measure, low, high (of a bin) and share of the pairs."""
+    parts = []
+    for name, values in found.pairs.items():
+        counts, edges = np.histogram(values, BINS, (0, max(1, float(values.max(initial=0)))))
+        shares = counts / max(1, len(values))
+        parts.append(pd.DataFrame({"measure": name, "low": edges[:-1], "high": edges[1:], "share": shares}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def probes_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
+    """Table 3's row: every feature, probe and target that varies.
+
+    Columns: feature, probe, target, the fields of `Score`, published (as a share, like value) and unclear (how it is
+    printed).
+
+    Args:
+        config: with `analysis`.
+        zoo: whose models.
+        models: ids of those that are viable.
+    """
+    chosen, epochs = config.analysis, probe_epochs(config, zoo)
+    data = ModelDataset(zoo, None, epochs, ["split", *chosen.targets], models=models)
+    states = data.table.loc[:, ~data.table.columns.duplicated()]
+    targets = [name for name in chosen.targets if states.loc[states["split"] == "train", name].nunique() > 1]
+    published = pd.read_csv(PUBLISHED)
+    published = published[(published["zoo"] == zoo.name) & (published["table"] == 3)].set_index(["feature", "column"])
+    lines = []
+    for feature, path in chosen.features.items():
+        values = resolve_name(path)(config, zoo, states, data.weights.numpy())
+        for target in targets:
+            train, val, test = (split_of(values, states, target, split) for split in ("train", "val", "test"))
+            for probe in chosen.probes:
+                score: Score = PROBES[probe](train, val, test)
+                same = probe == "linear" and (feature, target) in published.index
+                theirs = published.loc[(feature, target)] if same else {"value": np.nan, "unclear": False}
+                line = {"feature": feature, "probe": probe, "target": target, **vars(score)}
+                lines.append(line | {"published": theirs["value"] / 100, "unclear": bool(theirs["unclear"])})
+    return pd.DataFrame(lines)
+
+
+def probe_epochs(config: Any, zoo: Zoo) -> list[int]:
+    """The epochs whose states are probed: a tenth, three tenths and the end of the training unless the config says others.
+
+    The paper does not say which it used; the published notebook means 5, 15 and 25 and uses 5, 15 and 50.
+    """
+    if config.analysis.probe_epochs is not None:
+        return list(zoo.choose_epochs(config.analysis.probe_epochs))
+    last = zoo.epochs[-1]
+    return sorted({max(1, round(last / 10)), max(1, round(3 * last / 10)), last})
+
+
+def _shown_measures(measures: pd.DataFrame, found: Measures, zoo: Zoo) -> Table:
+    left = f", {found.diverged} diverged and {found.beyond} beyond the weight threshold left out" * (
+        found.diverged + found.beyond > 0
+    )
+    title = f"Zoo {zoo.name} at epoch {found.epoch}: {len(found.models)} models{left}; in %, mean ± standard deviation"
+    table = Table(title=title, title_justify="left")
+    for column in ("", "ours", "n", "published"):
+        table.add_column(column)
+    for row in measures.to_dict("records"):
+        if row["measure"] in WORDS:
+            theirs = (
+                f"{row['published_mean']:.1f} ± {row['published_std']:.1f}"
+                if np.isfinite(row["published_mean"])
+                else "–"
+            )
+            table.add_row(WORDS[row["measure"]], f"{row['mean']:.1f} ± {row['std']:.1f}", str(row["n"]), theirs)
+    return table
+
+
+def _shown_probes(probes: pd.DataFrame, zoo: Zoo) -> Table:
+    first = probes.iloc[0]
+    title = (
+        f"What weights of {zoo.name} tell, on {first['models']} test models ({first['n']} states): R² of numbers, share of "
+        "names that are right, in %, with 95 % interval over models; published in brackets"
+    )
+    table = Table(title=title, title_justify="left")
+    columns = list(dict.fromkeys(zip(probes["feature"], probes["probe"], strict=True)))
+    for column in ["target", *(f"{feature}, {probe}" for feature, probe in columns)]:
+        table.add_column(column)
+    for target, rows in probes.groupby("target", sort=False):
+        cells = rows.set_index(["feature", "probe"])
+        table.add_row(str(target), *(_cell(cells.loc[key]) for key in columns))
+    return table
+
+
+def _cell(row: pd.Series) -> str:
+    theirs = f" ({100 * row['published']:.1f}{'?' if row['unclear'] else ''})" if np.isfinite(row["published"]) else ""
+    return f"{100 * row['value']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]{theirs}"

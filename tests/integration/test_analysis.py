@@ -1,0 +1,148 @@
+"""`task=analysis` on real digits: what it writes, against plain modules and plain loops over pairs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.spatial.distance import pdist
+
+from analysis.measures import measure, viable
+from analysis.zoo_analysis import PUBLISHED, _shown_probes, analyse_zoo, measures_table, probe_epochs, probes_table
+from run import CONFIG_DIR
+from tests.integration.test_hyperrep import TINY, ZOO
+from tests.integration.test_train_zoo import configure, train
+from zoo import Zoo
+from zoo.errors import UserError
+from zoo.training import read_images
+
+WORDS = [*ZOO, "analysis.cka_images=20"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    path = tmp_path_factory.mktemp("analysis")
+    train(path, *ZOO)
+    analyse_zoo(configure(path, *WORDS))
+    return path
+
+
+def table(root, name):
+    return pd.read_csv(root / "analysis" / "digits_seed" / f"{name}.csv")
+
+
+def test_measures_are_those_of_plain_modules(root):
+    zoo, images = Zoo.open(root / "zoos" / "digits_seed"), read_images(configure(root, *ZOO))
+    pictures = images.normalise(images.test.pixels)
+    with torch.no_grad():
+        predicted = np.stack([zoo.module(m, 4).eval()(pictures).argmax(1).numpy() for m in range(24)])
+    weights = zoo.weights(epochs=[4])[:, 0].astype(np.float64)
+    pairs = {
+        "agreement": [(predicted[i] == predicted[j]).mean() for i in range(24) for j in range(i + 1, 24)],
+        "l2": pdist(weights) / np.linalg.norm(weights, axis=1).mean(),
+        "cosine": pdist(weights, "cosine"),
+    }
+    found = table(root, "measures").set_index("measure")
+    for name, values in pairs.items():
+        assert found.loc[name, "n"] == 24 * 23 / 2
+        np.testing.assert_allclose(
+            found.loc[name, ["mean", "std"]], [100 * np.mean(values), 100 * np.std(values)], rtol=1e-4
+        )
+    accuracy = (predicted == images.test.labels.numpy()).mean(1)
+    np.testing.assert_allclose(found.loc["accuracy", ["mean", "std"]], [100 * accuracy.mean(), 100 * accuracy.std()])
+    np.testing.assert_allclose(
+        found.loc["weights", ["mean", "std"]], [100 * weights.mean(), 100 * weights.std()], rtol=1e-5
+    )
+    layers = [found.loc[f"cka {i}", "mean"] for i in range(1, 6)]
+    assert found.loc["cka", "mean"] == pytest.approx(np.mean(layers), abs=1e-4)
+    assert 0 < min(layers) < max(layers) <= 100
+    assert "cka 6" not in found.index
+    assert found["published_mean"].isna().all()
+
+
+def test_distributions_and_performance(root):
+    shares = table(root, "pairs").groupby("measure")["share"].sum()
+    np.testing.assert_allclose(shares, 1)
+    zoo = Zoo.open(root / "zoos" / "digits_seed")
+    metrics = zoo.metrics[zoo.metrics["epoch"] == 3]["test_acc"]
+    row = table(root, "performance").set_index("epoch").loc[3]
+    assert (row["n"], row["q0"], row["q100"]) == (24, metrics.min(), metrics.max())
+    np.testing.assert_allclose(row[["mean", "std", "q50"]], [metrics.mean(), metrics.std(ddof=0), metrics.median()])
+
+
+def test_models_that_are_not_viable_are_left_out_and_counted(root):
+    zoo, config = Zoo.open(root / "zoos" / "digits_seed"), configure(root, *WORDS)
+    largest = np.sort(np.abs(zoo.weights(epochs=[4])[:, 0]).max(1))
+    config.analysis.weight_threshold = float(largest[20])
+    found = measure(zoo, read_images(config), config)
+    assert (len(found.models), found.diverged, found.beyond) == (21, 0, 3)
+    assert len(found.accuracy) == 21
+    assert len(found.pairs["l2"]) == 210
+    config.analysis.weight_threshold = 1e-9
+    with pytest.raises(UserError, match="no model is viable at epoch 4"):
+        analyse_zoo(config)
+    weights = np.array([[1.0, 2.0], [np.nan, 0.0], [-3.0, 0.0], [np.inf, 0.0]])
+    assert [part.tolist() for part in viable(weights, 2.0)] == [[True, False, True, False], [True, False, False, False]]
+    assert viable(weights, None)[1].tolist() == [True, False, True, False]
+
+
+def test_probes(root):
+    found = table(root, "probes")
+    assert found.columns[:3].tolist() == ["feature", "probe", "target"]
+    assert set(found["target"]) == {"test_acc", "ggap", "epoch"}  # a Seed zoo varies in nothing else
+    assert len(found) == 2 * 2 * 3
+    zoo = Zoo.open(root / "zoos" / "digits_seed")
+    assert (found["models"] == (zoo.models["split"] == "test").sum()).all()
+    assert (found["n"] == 2 * found["models"]).all()  # states of the epochs 1 and 4
+
+
+def test_embeddings_are_features(root):
+    from hyperrep.training import train_hyperrep
+
+    words = [
+        *TINY,
+        "+analysis.features.z=hyperrep.features.embeddings",
+        "analysis.probes=[linear]",
+        "analysis.probe_epochs=[3,4]",
+    ]
+    config = configure(root, *words)
+    with pytest.raises(UserError, match="task=hyperrep"):
+        analyse_zoo(config)
+    train_hyperrep(config)
+    zoo = Zoo.open(root / "zoos" / "digits_seed")
+    found = probes_table(config, zoo, zoo.models["model_id"].to_numpy())
+    assert set(found["feature"]) == {"w", "s(w)", "z"}
+
+
+def test_published_rows(root):
+    zoos = {file.stem for file in (CONFIG_DIR / "zoo").glob("*.yaml")}
+    published = pd.read_csv(PUBLISHED)
+    assert set(published["zoo"]) <= zoos
+    assert published.groupby("table")["zoo"].nunique().to_dict() == {2: 27, 3: 27}
+    config = configure(root, *WORDS)
+    found = measure(Zoo.open(root / "zoos" / "digits_seed"), read_images(config), config)
+    row = measures_table(found, "mnist_seed").set_index("measure")
+    assert row.loc["accuracy", ["published_mean", "published_std"]].tolist() == [91.1, 0.9]
+    assert row.loc["l2", ["published_mean", "published_std"]].tolist() == [124.1, 4.9]
+    lines = table(root, "probes").assign(published=0.988, unclear=True)
+    shown = _shown_probes(lines, Zoo.open(root / "zoos" / "digits_seed"))
+    assert "(98.8?)" in next(iter(shown.columns[1].cells))
+
+
+def test_epochs_that_are_probed(root):
+    zoo = Zoo.open(root / "zoos" / "digits_seed")
+    assert probe_epochs(configure(root, *WORDS), zoo) == [1, 4]
+    assert probe_epochs(configure(root, *WORDS, "analysis.probe_epochs=[2,3]"), zoo) == [2, 3]
+    with pytest.raises(UserError, match="9"):
+        probe_epochs(configure(root, *WORDS, "analysis.probe_epochs=[9]"), zoo)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["zoo.name=nowhere"], "make it with python run.py zoo=nowhere"),
+        (["dataset.train_size=200"], "trained on other images"),
+    ],
+)
+def test_what_is_not_there_is_told(root, words, said):
+    with pytest.raises(UserError, match=said):
+        analyse_zoo(configure(root, *WORDS, *words))
