@@ -20,6 +20,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zoo.errors import UserError
+from zoo.variational import (
+    CONV_LIMITS,
+    DROPPED,
+    LINEAR_LIMITS,
+    START,
+    divergence,
+    kept,
+    log_alpha,
+    make_variational,
+    noisy,
+    variance,
+)
 
 
 @dataclass
@@ -35,6 +47,7 @@ class ArchConfig:
         None  # dotted path of an nn.Module class, called with image=(C, H, W), classes=K, **module_args
     )
     module_args: dict[str, Any] = field(default_factory=dict)
+    variational: bool = False  # with a learnt variance for each weight, see zoo.variational
 
 
 # --------------------------------------------------------------------------------------------------- layers
@@ -204,6 +217,11 @@ def _cut(x: Tensor, layer: Crop | Subsample) -> Tensor:
     return x[..., :: layer.step, :: layer.step]
 
 
+def _of(weights: Tensor, slot: Slot) -> Tensor:
+    """A tensor of many models, flat: [models, values]."""
+    return weights[:, slot.offset : slot.offset + slot.size]
+
+
 def _slots(tensors: Sequence[tuple[str, tuple[int, ...]]]) -> list[Slot]:
     slots, offset = [], 0
     for name, shape in tensors:
@@ -222,6 +240,7 @@ class Architecture:
         layers: entries as in `ArchConfig.layers`; or None where `module` is given.
         module: dotted path of an `nn.Module` class.
         module_args: further keyword arguments of that class.
+        variational: whether convolutions and linear layers learn a variance for each weight (see `zoo.variational`).
 
     Attributes:
         layout: the slots of the weight vector: layers in order, weight then bias, as PyTorch flattens them.
@@ -239,6 +258,7 @@ class Architecture:
         layers: Sequence[Any] | None = None,
         module: str | None = None,
         module_args: dict[str, Any] | None = None,
+        variational: bool = False,
     ) -> None:
         if (layers is None) == (module is None):
             raise UserError(
@@ -246,11 +266,11 @@ class Architecture:
             )
         self.name, self.classes = name, int(classes)
         self.image = (int(image[0]), int(image[1]), int(image[2]))
-        self.module_path, self.module_args = module, dict(module_args or {})
+        self.module_path, self.module_args, self.variational = module, dict(module_args or {}), variational
         self.entries = None if layers is None else list(layers)
         self.layers: list[Layer] = [] if layers is None else [parse_layer(entry) for entry in layers]
         if module is None:
-            self._named, shapes, self.dropout_shapes = self._walk()
+            self._named, shapes, self.dropout_shapes, self.noise_shapes = self._walk()
             self.layout, self.buffer_layout = _slots(shapes), []
         else:
             self._class = _module_class(module)
@@ -266,7 +286,7 @@ class Architecture:
     def from_config(cls, config: ArchConfig, image: Sequence[int], dataset_classes: int) -> Architecture:
         """The architecture of a config for images of shape `image` = (C, H, W) with `dataset_classes` classes."""
         classes = config.classes if config.classes is not None else dataset_classes
-        return cls(config.name, image, classes, config.layers, config.module, config.module_args)
+        return cls(config.name, image, classes, config.layers, config.module, config.module_args, config.variational)
 
     @classmethod
     def from_dict(cls, description: dict[str, Any]) -> Architecture:
@@ -276,6 +296,7 @@ class Architecture:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able values from which `from_dict` makes an equal architecture."""
         base: dict[str, Any] = {"name": self.name, "image": list(self.image), "classes": self.classes}
+        base |= {"variational": True} if self.variational else {}
         if self.module_path is None:
             return base | {"layers": self.entries}
         return base | {"module": self.module_path, "module_args": self.module_args}
@@ -306,7 +327,11 @@ class Architecture:
             or (isinstance(layer, Pool) and layer.stride is not None)
             for layer in self.layers
         ]
-        return not self.is_module and not any(odd)
+        return not (self.is_module or self.variational or any(odd))
+
+    def plain(self) -> Architecture:
+        """The same without variances."""
+        return Architecture.from_dict({**self.to_dict(), "variational": False})
 
     @property
     def flat_layers(self) -> list[Layer]:
@@ -320,16 +345,19 @@ class Architecture:
 
         return flat(self.layers)
 
-    def _walk(self) -> tuple[list[_Named], list[tuple[str, tuple[int, ...]]], list[tuple[int, ...]]]:
-        """Follow an image through the layers: named layers, shapes of parameters, shapes at the dropout layers."""
-        walk = _Walk(self.name, self.image)
+    def _walk(
+        self,
+    ) -> tuple[list[_Named], list[tuple[str, tuple[int, ...]]], list[tuple[int, ...]], list[tuple[int, ...]]]:
+        """Follow an image through the layers: named layers, shapes of parameters, shapes at the dropout layers, shapes of
+        what layers with weights give."""
+        walk = _Walk(self.name, self.image, self.variational)
         named, shape = walk.follow(self.layers, self.image, "", self.entries or [])
         if shape != (self.classes,):
             raise UserError(
                 f"arch={self.name}: the last layer gives {'x'.join(map(str, shape))} outputs, but {self.classes} classes "
                 f"are wanted; end arch.layers with {{linear: {self.classes}}}"
             )
-        return named, walk.shapes, walk.dropouts
+        return named, walk.shapes, walk.dropouts, walk.weighted
 
     def _example(self) -> nn.Module:
         """A module of the class, after checks of what the rest of the code relies on.
@@ -340,7 +368,7 @@ class Architecture:
         """
         what = f"arch.module={self.module_path}"
         try:
-            example = self._build("relu", 0.0)
+            example = self._build_plain("relu", 0.0)  # variances draw random numbers, but those are the zoo's own
             deterministic = [layer.eval() for layer in example.modules() if type(layer) is nn.Dropout]
             before = torch.get_rng_state()
             shape = tuple(example(torch.zeros(2, *self.image)).shape)
@@ -367,6 +395,10 @@ class Architecture:
     # ------------------------------------------------------------------------------------- one model
 
     def _build(self, activation: str, dropout: float) -> nn.Module:
+        module = self._build_plain(activation, dropout)
+        return make_variational(module) if self.variational else module
+
+    def _build_plain(self, activation: str, dropout: float) -> nn.Module:
         if self.is_module:
             factors: dict[str, Any] = {"activation": activation} if self.takes_activation else {}
             factors |= {"dropout": dropout} if self.takes_dropout else {}
@@ -430,6 +462,54 @@ class Architecture:
                 state[s.name] = values.to(self._buffer_dtypes[s.name], copy=True)
         return state
 
+    # ------------------------------------------------------------------------------------- variances
+
+    def variational_slots(self) -> list[tuple[Slot, Slot, tuple[float, float]]]:
+        """Each tensor that is noisy, with its log-variances and the limits of its log α; empty without variances."""
+        slots = {slot.name: slot for slot in self.layout}
+        found = []
+        for name, slot in slots.items():
+            owner, _, what = name.rpartition(".")
+            spread = slots.get(f"{owner}.log_sigma2{'_bias' if what == 'bias' else ''}")
+            if what in ("weight", "bias") and spread is not None and spread.shape == slot.shape:
+                conv = len(slots[f"{owner}.weight"].shape) == 4
+                found.append((slot, spread, CONV_LIMITS if conv else LINEAR_LIMITS))
+        return found
+
+    def divergence(self, weights: Tensor) -> Tensor:
+        """The Kullback-Leibler divergence of many models [models, parameters], summed over what is noisy: [models]."""
+        total = weights.new_zeros(len(weights))
+        for slot, spread, limits in self.variational_slots():
+            total = total + divergence(_of(weights, slot), _of(weights, spread), limits).sum(1)
+        return total
+
+    def sparsity(self, weights: Tensor) -> dict[str, Tensor]:
+        """The share of weights that are dropped (biases do not count), of all and of each layer: [models] each.
+
+        Keys: "sparsity", then "sparsity_<layer>", e.g. "sparsity_conv1".
+        """
+        shares, dropped_of_all, size_of_all = {}, torch.zeros(len(weights)), 0
+        for slot, spread, limits in self.variational_slots():
+            owner, _, what = slot.name.rpartition(".")
+            if what == "weight":
+                dropped = (log_alpha(_of(weights, slot), _of(weights, spread), limits) >= DROPPED).sum(1)
+                shares[f"sparsity_{owner}"] = dropped / slot.size
+                dropped_of_all, size_of_all = dropped_of_all + dropped, size_of_all + slot.size
+        return {"sparsity": dropped_of_all / size_of_all, **shares}
+
+    def masked(self, weights: Tensor) -> Tensor:
+        """Many models of `plain()`: [models, its parameters], dropped weights 0."""
+        known = {slot.name: _of(weights, slot) for slot in self.layout}
+        for slot, spread, limits in self.variational_slots():
+            known[slot.name] = kept(_of(weights, slot), _of(weights, spread), limits)
+        return torch.cat([known[slot.name] for slot in self.plain().layout], dim=1)
+
+    def with_variances(self, weights: Tensor) -> Tensor:
+        """The inverse of dropping nothing: models [models, parameters of `plain()`] with all variances at their start."""
+        known = {slot.name: _of(weights, slot) for slot in self.plain().layout}
+        start = [known.get(slot.name, weights.new_full((len(weights), slot.size), START)) for slot in self.layout]
+        return torch.cat(start, dim=1)
+
     # ------------------------------------------------------------------------------------- many models at once
 
     def split(self, weights: Tensor) -> list[Tensor]:
@@ -444,6 +524,7 @@ class Architecture:
         activation: str,
         masks: Sequence[Tensor] | None = None,
         seen: Callable[[Layer, Tensor], None] | None = None,
+        noise: Sequence[Tensor] | None = None,
     ) -> Tensor:
         """The outputs of many models at once, each on its own images.
 
@@ -458,6 +539,8 @@ class Architecture:
                 None switches dropout off (evaluation).
             seen: called with each layer and what it gives, [models, n, channels, height, width] or [models, n, features];
                 layers of a residual block before the block.
+            noise: for a variational architecture, standard normal numbers [models, n, *shape] for what each layer with
+                weights gives; None is evaluation: without noise, dropped weights 0.
 
         Returns:
             Logits [models, n, classes].
@@ -465,6 +548,7 @@ class Architecture:
         models, n = images.shape[:2]
         parameters = iter(self.split(weights))
         dropout = iter(masks if masks is not None else [None] * len(self.dropout_shapes))
+        random = iter(noise if noise is not None else [None] * len(self.noise_shapes))
         act = ACTIVATIONS[activation][1]
         # Feature maps are [n, models * channels, height, width]; after flatten, vectors are [models, n, features].
         h = images.transpose(0, 1).reshape(n, models * self.image[0], *self.image[1:])
@@ -474,8 +558,14 @@ class Architecture:
                 match layer:
                     case Conv():
                         w = next(parameters)
+                        w = w.reshape(-1, *w.shape[2:])
                         b = next(parameters).reshape(-1) if layer.bias else None
-                        h = F.conv2d(h, w.reshape(-1, *w.shape[2:]), b, groups=models)
+                        if self.variational:
+                            v = next(parameters).reshape(w.shape)
+                            vb = next(parameters).reshape(-1) if layer.bias else None
+                            h = _variational_conv(h, w, b, v, vb, models, next(random))
+                        else:
+                            h = F.conv2d(h, w, b, groups=models)
                     case Pool():
                         h = F.max_pool2d(h, layer.size, layer.stride)
                     case Activation():
@@ -488,7 +578,10 @@ class Architecture:
                         h = h.reshape(n, models, -1).transpose(0, 1)
                     case Linear():
                         w, b = next(parameters), next(parameters)
-                        h = torch.baddbmm(b[:, None], h, w.transpose(1, 2))
+                        if self.variational:
+                            h = _variational_linear(h, w, b, next(parameters), next(random))
+                        else:
+                            h = torch.baddbmm(b[:, None], h, w.transpose(1, 2))
                     case Crop() | Subsample():
                         h = _cut(h, layer)
                     case Residual():
@@ -501,14 +594,36 @@ class Architecture:
         return follow(self.layers, h)
 
 
+def _variational_conv(
+    h: Tensor, w: Tensor, b: Tensor | None, v: Tensor, vb: Tensor | None, models: int, noise: Tensor | None
+) -> Tensor:
+    """Convolutions of many models side by side: weights and log-variances [models * out, in, k, k], biases [models * out]."""
+    if noise is None:
+        kept_b = None if b is None or vb is None else kept(b, vb, CONV_LIMITS)
+        return F.conv2d(h, kept(w, v, CONV_LIMITS), kept_b, groups=models)
+    spread_b = None if b is None or vb is None else variance(b, vb, CONV_LIMITS)
+    mean = F.conv2d(h, w, b, groups=models)
+    spread = F.conv2d(h.square(), variance(w, v, CONV_LIMITS), spread_b, groups=models)
+    return noisy(mean, spread, noise.transpose(0, 1).reshape(mean.shape))
+
+
+def _variational_linear(h: Tensor, w: Tensor, b: Tensor, v: Tensor, noise: Tensor | None) -> Tensor:
+    """Linear layers of many models: inputs [models, n, in], weights and log-variances [models, out, in], biases [models, out]."""
+    if noise is None:
+        return torch.baddbmm(b[:, None], h, kept(w, v, LINEAR_LIMITS).transpose(1, 2))
+    mean = torch.baddbmm(b[:, None], h, w.transpose(1, 2))
+    return noisy(mean, h.square() @ variance(w, v, LINEAR_LIMITS).transpose(1, 2), noise)
+
+
 class _Walk:
     """Names and shapes, layer by layer; layers of a kind are counted through all ways of an architecture."""
 
-    def __init__(self, arch: str, image: tuple[int, ...]) -> None:
-        self.arch, self.image = arch, image
+    def __init__(self, arch: str, image: tuple[int, ...], variational: bool) -> None:
+        self.arch, self.image, self.variational = arch, image, variational
         self.counts: dict[str, int] = {}
         self.shapes: list[tuple[str, tuple[int, ...]]] = []
         self.dropouts: list[tuple[int, ...]] = []
+        self.weighted: list[tuple[int, ...]] = []
 
     def follow(
         self, layers: Sequence[Layer], shape: tuple[int, ...], prefix: str, entries: Sequence[Any]
@@ -529,6 +644,7 @@ class _Walk:
                 case Conv():
                     self._add(f"{prefix}{name}", (layer.channels, shape[0], layer.kernel, layer.kernel), layer.bias)
                     shape = (layer.channels, shape[1] - layer.kernel + 1, shape[2] - layer.kernel + 1)
+                    self.weighted.append(shape)
                 case Pool():
                     step = layer.stride or layer.size
                     shape = (shape[0], *((side - layer.size) // step + 1 for side in shape[1:]))
@@ -539,6 +655,7 @@ class _Walk:
                         raise UserError(f"{where} needs a vector: put flatten before it")
                     self._add(f"{prefix}{name}", (layer.features, shape[0]), True)
                     shape = (layer.features,)
+                    self.weighted.append(shape)
                 case Dropout():
                     self.dropouts.append(shape)
                 case Crop():
@@ -562,6 +679,10 @@ class _Walk:
         self.shapes.append((f"{name}.weight", weight))
         if bias:
             self.shapes.append((f"{name}.bias", weight[:1]))
+        if self.variational:
+            self.shapes.append((f"{name}.log_sigma2", weight))
+            if bias and len(weight) == 4:  # biases of linear layers are not noisy
+                self.shapes.append((f"{name}.log_sigma2_bias", weight[:1]))
 
 
 def _module_class(path: str) -> type[nn.Module]:

@@ -7,6 +7,8 @@ whichever engine, block, device or resumed process asks, gets the same bits.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from torch import Tensor
 BATCH_ORDER = 0
 AUGMENTATION = 1
 DROPOUT = 2  # DROPOUT + i is the i-th dropout layer
+NOISE = 1 << 16  # NOISE + i is the i-th layer whose outputs are noisy
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -96,6 +99,24 @@ def keep_mask(seeds: Tensor, layer: int, epoch: int | Tensor, step: int | Tensor
     """
     threshold = (p * 2.0**32).round().to(torch.int64)
     return random_words(seeds, DROPOUT + layer, epoch, step, n) >= threshold[:, None]
+
+
+def normals(seeds: Tensor, layer: int, epoch: int | Tensor, step: int | Tensor, n: int) -> Tensor:
+    """Standard normal numbers for the noise of a layer: float32 [models, n], by Box and Muller (1958).
+
+    Two words make two numbers, (r cos t, r sin t): r² = -2 log u and t = 2 pi v, of 23 random bits each, u in the middle of
+    its interval. So u and v are exact in float32, and no number is beyond 5.8.
+
+    Args:
+        seeds: int64 [models].
+        layer: index of the layer among those that are noisy, 0 for the first.
+        epoch, step: as of `random_words`.
+        n: batch size times values an image has there; the value of image b at position f has index b*F + f.
+    """
+    words = (random_words(seeds, NOISE + layer, epoch, step, 2 * ((n + 1) // 2)) >> 9).to(torch.float32)
+    u, v = (words[:, 0::2] + 0.5) / 2**23, words[:, 1::2] / 2**23
+    radius, angle = (-2 * u.log()).sqrt(), 2 * math.pi * v
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=2).flatten(1)[:, :n]
 
 
 def uniforms(seeds: Tensor, epoch: int | Tensor, step: int | Tensor, n: int) -> Tensor:

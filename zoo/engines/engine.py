@@ -44,6 +44,11 @@ class Protocol:
     batch_size: int
     epochs: int  # the whole training: what schedule=onecycle spans
     schedule: str  # "constant" or "onecycle"
+    divergence_rate: float = 0.0  # of a variational architecture: what its weight in the loss grows by, an epoch
+
+    def divergence_weight(self, epoch: int) -> float:
+        """What the divergence counts in the loss beside the cross-entropy: 0 in epoch 1, then more each epoch, at most 1."""
+        return min(1.0, self.divergence_rate * (epoch - 1))
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,8 @@ def refusal(arch: Architecture) -> str | None:
     """Why the layers of an architecture cannot be read as stages, in one sentence; None if they can."""
     if arch.is_module:
         return f"engine=fused trains architectures given as a list of layers; arch={arch.name} is a module: use engine=loop"
+    if arch.variational:
+        return f"engine=fused cannot train variances (arch={arch.name}): use engine=torch"
     if arch.image[1] != arch.image[2]:
         return f"engine=fused takes square images, not {arch.image[1]}x{arch.image[2]}: use engine=torch"
     try:

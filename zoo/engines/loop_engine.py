@@ -6,6 +6,7 @@ zoo's own (see `zoo.philox`), so that another engine can be compared with it ste
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ from zoo.engines.engine import (
     stack_scores,
 )
 from zoo.images import Images, augment
-from zoo.philox import batch_order, keep_mask, uniforms
+from zoo.philox import batch_order, keep_mask, normals, uniforms
+from zoo.variational import VariationalConv2d, VariationalLinear
 
 EVALUATION_BATCH = 256  # images a model sees at once when evaluated
 
@@ -91,6 +93,9 @@ class _Member:
         for i, layer in enumerate(m for m in self.module.modules() if isinstance(m, nn.Dropout)):
             layer.register_forward_hook(self._dropout_hook(i, layer.p))
             layer.p = 0.0  # the hook takes its place, with random numbers that other engines can have too
+        self.variational = [m for m in self.module.modules() if isinstance(m, VariationalConv2d | VariationalLinear)]
+        for i, noisy_layer in enumerate(self.variational):
+            noisy_layer.draw = self._noise(i)
         parameters = list(self.module.parameters())
         decay = float(row["weight_decay"])
         self.adam = row["optimizer"] == "adam"
@@ -150,7 +155,9 @@ class _Member:
         self.optimizer.zero_grad()
         logits = self.module(engine.data.normalise(pixels).to(engine.dtype))
         loss = F.cross_entropy(logits, labels)
-        loss.backward()
+        (
+            loss + engine.protocol.divergence_weight(engine.epoch) * sum(m.divergence() for m in self.variational)
+        ).backward()
         self.optimizer.step()
         self.steps_taken += 1
         self.loss_sum += loss.detach() * n
@@ -167,6 +174,14 @@ class _Member:
             return output * (keep.view(output.shape).to(output.dtype) / (1 - probability))
 
         return hook
+
+    def _noise(self, layer: int) -> Callable[[Tensor], Tensor]:
+        """What draws the noise of noisy layer `layer`."""
+
+        def draw(like: Tensor) -> Tensor:
+            return normals(self.seed, layer, self.engine.epoch, self.step, like.numel()).view(like.shape).to(like.dtype)
+
+        return draw
 
     @torch.no_grad()
     def outputs(self, images: Images) -> Tensor:

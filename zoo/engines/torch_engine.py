@@ -33,7 +33,7 @@ from zoo.engines.engine import (
     scores,
 )
 from zoo.images import Images, augment, augments
-from zoo.philox import batch_order, keep_mask, uniforms
+from zoo.philox import batch_order, keep_mask, normals, uniforms
 
 EVALUATION_BATCH = {"cpu": 32, "cuda": 500}  # images a model sees at once when evaluated
 LANES = {"cpu": 8, "cuda": 128}  # a core's cache holds few models; a GPU wants to be filled
@@ -155,6 +155,7 @@ class _Lanes:
         self.order = torch.zeros(
             engine.lanes, engine.steps_per_epoch, engine.batch_rows, dtype=torch.int64, device=device
         )
+        self.divergence_weight = torch.tensor(0.0, device=device)
         self.loss_sum = torch.zeros(engine.lanes, dtype=torch.float64, device=device)
         self.correct = torch.zeros(engine.lanes, engine.arch.classes, dtype=torch.int64, device=device)
         self.places = torch.arange(engine.batch_rows, device=device)
@@ -169,6 +170,7 @@ class _Lanes:
         order = torch.cat([order, order[:, -1:].expand(-1, steps * rows - n)], dim=1).view(-1, steps, rows)
         self.order.copy_(torch.cat([order, order[:, :, -1:].expand(-1, -1, engine.batch_rows - rows)], dim=2))
         self.epoch.fill_(engine.epoch)
+        self.divergence_weight.fill_(engine.protocol.divergence_weight(engine.epoch))
         for sums in (self.step, self.loss_sum, self.correct):
             sums.zero_()
 
@@ -182,10 +184,13 @@ class _Lanes:
         images = engine.data.normalise(self._augmented(engine.data.train.pixels[chosen]))
 
         weights = self.weights.detach().requires_grad_()
-        logits = engine.arch.forward(weights, images, self.activation, self._masks(rows))
+        logits = engine.arch.forward(weights, images, self.activation, self._masks(rows), noise=self._noise(rows))
         losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(lanes, rows)
         losses = torch.where(counted, losses, 0.0)
-        (gradient,) = torch.autograd.grad(losses.sum() / n, weights)
+        loss = losses.sum() / n
+        if engine.arch.variational:
+            loss = loss + self.divergence_weight * engine.arch.divergence(weights).sum()
+        (gradient,) = torch.autograd.grad(loss, weights)
 
         self._update(gradient)
         self.step += 1
@@ -228,6 +233,15 @@ class _Lanes:
             keep = keep_mask(self.seeds, layer, self.epoch, self.step, rows * math.prod(shape), self.p)
             masks.append((keep * scale).view(-1, rows, *shape))
         return masks
+
+    def _noise(self, rows: int) -> list[Tensor] | None:
+        """One tensor [L, rows, *shape] of standard normal numbers a layer with weights, of a variational architecture."""
+        if not self.engine.arch.variational:
+            return None
+        return [
+            normals(self.seeds, layer, self.epoch, self.step, rows * math.prod(shape)).view(-1, rows, *shape)
+            for layer, shape in enumerate(self.engine.arch.noise_shapes)
+        ]
 
     def _update(self, gradient: Tensor) -> None:
         """One step of Adam (L2 weight decay, not decoupled) or SGD with momentum, as `torch.optim` does it; in place."""
