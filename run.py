@@ -55,10 +55,11 @@ def config_type() -> type[Config]:
     from hyperrep.downstream import DownstreamConfig
     from hyperrep.samplers import SamplerConfig
     from zoo.config import Config
+    from zoo.sparsify import SparsifyConfig
 
     groups = {
         "autoencoder": AutoencoderConfig, "sampler": SamplerConfig, "population": PopulationConfig,
-        "downstream": DownstreamConfig, "analysis": AnalysisConfig,
+        "downstream": DownstreamConfig, "analysis": AnalysisConfig, "sparsify": SparsifyConfig,
     }  # fmt: skip
     return make_dataclass("Config", groups.items(), bases=(Config,), kw_only=True)
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from zoo.architecture import ACTIVATIONS
 from zoo.initialization import METHODS
+from zoo.pruning import PrunedConfig
 from zoo.start import StartConfig
 
 OPTIMIZERS = ("adam", "sgd")
@@ -62,6 +63,10 @@ class ZooConfig:
     split_seed: int = field(metadata={"min": 0})  # deals the models out to train / val / test
     block_size: int | None = field(metadata={"min": 1})  # models a file; at most one epoch of a block is lost
     start: StartConfig
+    divergence_rate: float = field(
+        metadata={"min": 0.0}
+    )  # arch.variational: what its weight in the loss grows by, an epoch
+    pruned: PrunedConfig
     published: str | None  # what the preset stands for in the paper; overrides may depart from it
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import torch
 
 from zoo.architecture import Architecture
 from zoo.engines import Population, untrained
@@ -57,8 +58,9 @@ class Start:
             raise UserError(
                 f"zoo.start.epoch: got {self.epoch}, but {start.zoo} has the epochs 0 to {self.zoo.epochs[-1]}"
             )
-        there = Architecture.from_dict(self.zoo.description["arch"])
-        if there.to_dict() != arch.to_dict():
+        there, self.arch = Architecture.from_dict(self.zoo.description["arch"]), arch
+        self.adds_variances = arch.variational and not there.variational
+        if there.to_dict() != (arch.plain() if self.adds_variances else arch).to_dict():
             raise UserError(f"zoo.start.zoo: {start.zoo} has models of {_words(there)}, but asked are {_words(arch)}")
         rows = self.zoo.models.drop(columns=["status", "diverged_epoch", "start_model"], errors="ignore")
         rows = rows if start.split is None else rows[rows["split"] == start.split]
@@ -88,8 +90,13 @@ class Start:
         return " ".join([source, *([there["about"]] if "about" in there else [])])
 
     def population(self, rows: pd.DataFrame) -> Population:
-        """Some of `models` before training: the stored weights and buffers, with fresh optimisers."""
+        """Some of `models` before training: the stored weights and buffers, with fresh optimisers.
+
+        Where variances are learnt for models that have none, these are at their start.
+        """
         weights = self.zoo.weights(models=rows["start_model"], epochs=[self.epoch])[:, 0]
+        if self.adds_variances:
+            weights = self.arch.with_variances(torch.tensor(weights)).numpy()
         if not self.zoo.buffer_layout:
             return untrained(weights)
         return untrained(weights, self.zoo.buffers(models=rows["start_model"], epochs=[self.epoch])[:, 0])

@@ -33,6 +33,7 @@ from zoo.config import Config, training_conditions
 from zoo.engines import Engine, Population, Protocol, Scores
 from zoo.engines.torch_engine import LANES
 from zoo.images import AugmentConfig, ImageData, Images, load_images, plan_shape
+from zoo.pruning import schedule, zero_shares
 from zoo.spec import model_table, spec_size
 from zoo.start import Start
 from zoo.store import Block
@@ -187,6 +188,7 @@ class PopulationModule(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Let the engine prepare the next epoch."""
         self.epoch += 1
+        self.engine.prune(self.epoch)
         self.engine.start_epoch(self.epoch)
 
     def training_step(self, steps: tuple[int, int]) -> None:
@@ -205,7 +207,9 @@ class PopulationModule(pl.LightningModule):
         """
         data, population = self.engine.data, self.engine.population()
         val, test = self.engine.evaluate(data.val), self.engine.evaluate(data.test)
-        metrics = epoch_metrics(running, val, test)
+        metrics = epoch_metrics(running, val, test) | sparsity(
+            population.weights, self.engine.arch, self.engine.protocol
+        )
         if self.train_eval:
             train = running if self.epoch == 0 else self.engine.evaluate(data.train)
             metrics |= {"train_eval_loss": train.loss, "train_eval_acc": train.accuracy}
@@ -236,6 +240,15 @@ def epoch_metrics(train: Scores, val: Scores, test: Scores) -> dict[str, np.ndar
     return metrics | {f"test_acc_class_{c}": column for c, column in enumerate(test.class_accuracy.T)}
 
 
+def sparsity(weights: np.ndarray, arch: Architecture, protocol: Protocol) -> dict[str, np.ndarray]:
+    """The metrics of a zoo whose weights are dropped or pruned: their share, of all and of each layer; else none."""
+    if arch.variational:
+        return {
+            name: share.numpy().astype(np.float64) for name, share in arch.sparsity(torch.from_numpy(weights)).items()
+        }
+    return zero_shares(weights, arch) if protocol.pruned else {}
+
+
 def _stored_population(block: Block, epoch: int) -> Population:
     """A committed state with its optimiser state, to train on from."""
     state, optimizer = block.load(epoch), block.load_optimizer()
@@ -260,7 +273,9 @@ def architecture(config: Config) -> Architecture:
 
 def training_protocol(config: Config) -> Protocol:
     """How every model is trained."""
-    return Protocol(config.zoo.batch_size, config.zoo.epochs, config.zoo.schedule)
+    zoo = config.zoo
+    pruned = schedule(zoo.pruned.share, zoo.pruned.epochs) if zoo.pruned.share else ()
+    return Protocol(zoo.batch_size, zoo.epochs, zoo.schedule, zoo.divergence_rate, pruned)
 
 
 def describe(config: Config, arch: Architecture, data: ImageData, start: Start | None = None) -> dict[str, Any]:
@@ -268,9 +283,14 @@ def describe(config: Config, arch: Architecture, data: ImageData, start: Start |
     zoo, rules = config.zoo, config.dataset.protocols[config.arch.protocol]
     metrics = ["train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc"]
     metrics += ["train_eval_loss", "train_eval_acc"] if config.metrics.train_eval else []
+    metrics += list(sparsity(np.zeros((1, arch.n_parameters), np.float32), arch, training_protocol(config)))
     protocol: dict[str, Any] = {"batch_size": zoo.batch_size, "schedule": zoo.schedule, "loss": "cross_entropy"}
     if zoo.schedule == "onecycle":
         protocol["epochs"] = zoo.epochs  # the cycle spans them: a longer training is another one
+    if arch.variational:
+        protocol["divergence_rate"] = zoo.divergence_rate
+    if zoo.pruned.share:
+        protocol["pruned"] = asdict(zoo.pruned)
     engine: dict[str, Any] = {"name": config.engine.name, "device": data.train.pixels.device.type}
     if config.engine.name == "torch":
         engine["lanes"] = config.engine.lanes

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from zoo.architecture import Architecture
 from zoo.images import ImageData, Images
 from zoo.initialization import initial_module
+from zoo.pruning import places, prune
 
 MOMENTUM = 0.9  # of SGD; without Nesterov
 ADAM_BETAS = (0.9, 0.999)
@@ -45,10 +46,15 @@ class Protocol:
     epochs: int  # the whole training: what schedule=onecycle spans
     schedule: str  # "constant" or "onecycle"
     divergence_rate: float = 0.0  # of a variational architecture: what its weight in the loss grows by, an epoch
+    pruned: tuple[float, ...] = ()  # share of the weights that is pruned before epoch 1, 2, …; pruned ones stay 0
 
     def divergence_weight(self, epoch: int) -> float:
         """What the divergence counts in the loss beside the cross-entropy: 0 in epoch 1, then more each epoch, at most 1."""
         return min(1.0, self.divergence_rate * (epoch - 1))
+
+    def pruned_share(self, epoch: int) -> float:
+        """The share of the weights that is pruned before an epoch (1 for the first)."""
+        return self.pruned[min(epoch, len(self.pruned)) - 1] if self.pruned else 0.0
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,25 @@ class Engine(ABC):
     @abstractmethod
     def population(self) -> Population:
         """The models as they are now; copies on the host."""
+
+    def prune(self, epoch: int) -> None:
+        """Set to 0 what the protocol prunes before an epoch; call it before `start_epoch`."""
+        if not self.protocol.pruned:
+            return
+        now = self.population()
+        weights = prune(now.weights, self.arch, self.protocol.pruned_share(epoch))
+        moved = self.trained(weights)
+        first, second = (np.where(moved, moment, 0) for moment in (now.first_moment, now.second_moment))
+        self.load(Population(weights, now.buffers, first, second, now.step))
+
+    def trained(self, weights: np.ndarray) -> np.ndarray:
+        """Which of the weights [models, P] training moves: bool [models, P]. With a protocol that prunes, no weight (but
+        biases) that is 0."""
+        moved = np.ones(weights.shape, bool)
+        if self.protocol.pruned:
+            at = places(self.arch)
+            moved[:, at] = weights[:, at] != 0
+        return moved
 
     @abstractmethod
     def start_epoch(self, epoch: int) -> None:

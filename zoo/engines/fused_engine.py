@@ -33,8 +33,6 @@ class FusedEngine(Engine):
         self.plan = kernels.plan(self.arch)
         self.positions = kernels.positions(self.arch, self.plan)
         self.train_model, self.evaluate_model = kernels.compiled(self.arch)
-        self.real = _aligned((self.plan.weights,))
-        self.real[self.positions] = 1
         factors, momenta = schedule_table(self.protocol, self.steps_per_epoch)
         self.factors, self.momenta = np.array(factors), np.array(momenta)
         places = self.arch.image[1] * self.arch.image[2]
@@ -60,6 +58,7 @@ class FusedEngine(Engine):
         self.weights, self.first, self.second = (
             self._padded(matrix) for matrix in (population.weights, population.first_moment, population.second_moment)
         )
+        self.moved = self._padded(self.trained(population.weights))  # 1 where a value is trained, 0 at padding too
         self.taken = population.step.copy()
 
     def _padded(self, matrix: np.ndarray) -> np.ndarray:
@@ -96,7 +95,7 @@ class FusedEngine(Engine):
             p = float(row["dropout"])
             self.train_model(
                 self.pixels, self.labels, self.mean, self.std, order, first, last, self.protocol.batch_size,
-                self.weights[i], self.first[i], self.second[i], self.real, scratch.gradient, *scratch.forward, scratch.words,
+                self.weights[i], self.first[i], self.second[i], self.moved[i], scratch.gradient, *scratch.forward, scratch.words,
                 ACTIVATION_CODES[row["activation"]], row["optimizer"] == "adam", float(row["lr"]),
                 np.float32(row["weight_decay"]), np.uint64(round(p * 2.0**32)), np.float32(1 / (1 - p)), int(row["seed"]),
                 self.epoch, int(self.taken[i]), self.factors, self.momenta, self.loss[i], self.correct[i],

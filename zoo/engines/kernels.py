@@ -507,7 +507,7 @@ def score(A, label, share, loss, correct):
 
 
 @whole
-def train(pixels, labels, mean, std, order, first, last, batch, P, M, V, REAL, G, X, A, I, X1, A1, I1, Y, C, WORDS,
+def train(pixels, labels, mean, std, order, first, last, batch, P, M, V, MOVED, G, X, A, I, X1, A1, I1, Y, C, WORDS,
           activation, is_adam, lr, decay, threshold, scale, seed, epoch, taken, factors, momenta, loss, correct):
     set_places(I)
     set_places(I1)
@@ -530,9 +530,9 @@ def train(pixels, labels, mean, std, order, first, last, batch, P, M, V, REAL, G
         at = taken if factors.shape[0] > 1 else 0
         taken += 1
         if is_adam:
-            adam(P, M, V, G, REAL, lr * factors[at], decay, taken)
+            adam(P, M, V, G, MOVED, lr * factors[at], decay, taken)
         else:
-            sgd(P, M, G, REAL, np.float32(lr * factors[at]), decay, np.float32(momenta[at]))
+            sgd(P, M, G, MOVED, np.float32(lr * factors[at]), decay, np.float32(momenta[at]))
 
 
 @whole

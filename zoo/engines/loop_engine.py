@@ -45,7 +45,8 @@ class LoopEngine(Engine):
 
     def load(self, population: Population) -> None:
         """Build one module and one optimiser a model."""
-        self.members = [_Member(self, i, population) for i in range(len(self.models))]
+        moved = self.trained(population.weights)
+        self.members = [_Member(self, i, population, moved[i]) for i in range(len(self.models))]
 
     def population(self) -> Population:
         """The models as they are now."""
@@ -80,7 +81,7 @@ class LoopEngine(Engine):
 class _Member:
     """One model of the block with its optimiser."""
 
-    def __init__(self, engine: LoopEngine, index: int, population: Population) -> None:
+    def __init__(self, engine: LoopEngine, index: int, population: Population, moved: np.ndarray) -> None:
         self.engine, self.index = engine, index
         row = engine.models.iloc[index]
         arch, device = engine.arch, engine.device
@@ -97,6 +98,10 @@ class _Member:
         for i, noisy_layer in enumerate(self.variational):
             noisy_layer.draw = self._noise(i)
         parameters = list(self.module.parameters())
+        if not moved.all():
+            for slot, parameter in zip(arch.layout, parameters):
+                mask = torch.from_numpy(moved[slot.offset : slot.offset + slot.size]).reshape(slot.shape).to(device)
+                parameter.register_hook(lambda gradient, mask=mask: gradient * mask)
         decay = float(row["weight_decay"])
         self.adam = row["optimizer"] == "adam"
         self.optimizer: torch.optim.Optimizer

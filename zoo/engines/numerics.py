@@ -237,8 +237,8 @@ def largest(A, z, classes):
 
 
 @fast
-def adam(P, M, V, G, REAL, lr, decay, t):
-    """One step of Adam with L2 decay (t counts from 1); G becomes 0. REAL is 1 at weights, 0 at padding.
+def adam(P, M, V, G, MOVED, lr, decay, t):
+    """One step of Adam with L2 decay (t counts from 1); G becomes 0. MOVED is 1 at what is trained, else 0.
 
     Padding is chosen away, not multiplied by 0: its gradient is made of whatever lay in the arena, and 0 times what a
     diverged model left there is not 0.
@@ -246,7 +246,7 @@ def adam(P, M, V, G, REAL, lr, decay, t):
     size = f32(lr / (1.0 - 0.9**t))
     root = f32(math.sqrt(1.0 - 0.999**t))
     for i in range(P.shape[0]):
-        g = (G[i] + decay * P[i]) if REAL[i] > ZERO else ZERO
+        g = (G[i] + decay * P[i]) if MOVED[i] > ZERO else ZERO
         m = BETA1 * M[i] + REST1 * g
         v = BETA2 * V[i] + REST2 * g * g
         M[i] = m
@@ -256,10 +256,10 @@ def adam(P, M, V, G, REAL, lr, decay, t):
 
 
 @fast
-def sgd(P, M, G, REAL, lr, decay, momentum):
+def sgd(P, M, G, MOVED, lr, decay, momentum):
     """One step of SGD with momentum and L2 decay; G becomes 0."""
     for i in range(P.shape[0]):
-        m = momentum * M[i] + ((G[i] + decay * P[i]) if REAL[i] > ZERO else ZERO)
+        m = momentum * M[i] + ((G[i] + decay * P[i]) if MOVED[i] > ZERO else ZERO)
         M[i] = m
         P[i] -= lr * m
         G[i] = ZERO

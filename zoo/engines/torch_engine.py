@@ -149,6 +149,8 @@ class _Lanes:
             torch.from_numpy(matrix[filled]).to(device)
             for matrix in (population.weights, population.first_moment, population.second_moment)
         )
+        moved = engine.trained(population.weights[filled])
+        self.moved = None if moved.all() else torch.from_numpy(moved).to(device)
         self.epoch, self.step, self.taken = (
             torch.tensor(n, device=device) for n in (0, 0, int(population.step[ids[0]]))
         )
@@ -249,6 +251,8 @@ class _Lanes:
         at = self.taken if len(self.engine.factors) > 1 else torch.zeros_like(self.taken)
         lr, momentum = self.lr * self.engine.factors.take(at), self.engine.momenta.take(at)
         self.taken += 1  # after `at` was used: it may be the same tensor
+        if self.moved is not None:
+            gradient = gradient * self.moved
         if self.decays:
             gradient = gradient + self.decay * self.weights
         if self.adam:

@@ -1,0 +1,121 @@
+"""`task=sparsify` on real digits: twins of a stored zoo."""
+
+import numpy as np
+import pytest
+import torch
+from hydra import initialize_config_dir
+
+import run
+from tests.integration.test_train_zoo import configure, hashes, train
+from zoo import Zoo
+from zoo.architecture import Architecture
+from zoo.config import command_line_problems
+from zoo.errors import UserError
+from zoo.sparsify import sparsify_zoo
+from zoo.training import read_images
+
+ZOO = [
+    "zoo=digits_seed",
+    "zoo.models=20",
+    "zoo.epochs=2",
+    "dataset.train_size=200",
+    "task=sparsify",
+    "sparsify.epochs=3",
+]
+
+
+def sparsify(root, *words):
+    config = configure(root, *ZOO, *words)
+    config.overrides = [f"paths.root={root}", "logger=none", *ZOO, *words]
+    with initialize_config_dir(str(run.CONFIG_DIR), version_base="1.3"):  # in which other command lines are composed
+        sparsify_zoo(config)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sparsify")
+    train(path, *ZOO[:4])
+    sparsify(path, "sparsify=vd", "sparsify.divergence_rate=0.01")
+    sparsify(path, "sparsify=magnitude", "sparsify.share=0.5", "sparsify.steps=2")
+    return path
+
+
+def test_variational_twins(root):
+    zoos = {name: Zoo.open(root / "zoos" / f"digits_seed{name}") for name in ("", "_vd", "_vd_masked")}
+    source, twin, masked = zoos.values()
+    arch = Architecture.from_dict(twin.description["arch"])
+    assert arch.variational
+    start = twin.weights(epochs=[0])[:, 0]
+    np.testing.assert_array_equal(start, arch.with_variances(torch.tensor(source.weights(epochs=[2])[:, 0])).numpy())
+    assert twin.models["seed"].tolist() == source.models["seed"].tolist()
+    assert twin.models["start_model"].tolist() == source.models["model_id"].tolist()
+    assert twin.models["split"].tolist() == source.models["split"].tolist()
+    sparse = twin.metrics.groupby("epoch")["sparsity"].mean()
+    assert sparse[3] > sparse[1] > 0
+    for zoo in (twin, masked):
+        assert zoo.finished
+        assert zoo.epochs == [0, 1, 2, 3]
+        assert zoo.verify() == []
+    # The masked zoo is one of plain networks, whose own scores are those that are stored.
+    images = read_images(configure(root, *ZOO[:4]))
+    pictures, labels = images.normalise(images.test.pixels), images.test.labels
+    for model in (0, 19):
+        with torch.no_grad():
+            accuracy = (masked.module(model, 3).eval()(pictures).argmax(1) == labels).double().mean().item()
+        for zoo in (twin, masked):
+            row = zoo.metrics[(zoo.metrics["model_id"] == model) & (zoo.metrics["epoch"] == 3)]
+            assert row["test_acc"].item() == pytest.approx(accuracy)
+    weights = masked.weights(epochs=[3])[:, 0]
+    names = [slot for slot in arch.plain().layout if slot.name.endswith("weight")]
+    zeros = sum((weights[:, s.offset : s.offset + s.size] == 0).sum(1) for s in names) / 2416
+    np.testing.assert_allclose(masked.metrics[masked.metrics["epoch"] == 3]["sparsity"], zeros)
+    assert "kept weights of digits_seed_vd" in masked.description["about"]
+
+
+def test_pruned_twins(root):
+    twin = Zoo.open(root / "zoos" / "digits_seed_magnitude")
+    shares = twin.metrics.groupby("epoch")["sparsity"]
+    np.testing.assert_allclose(shares.min(), [0, int(0.4375 * 2416) / 2416, 0.5, 0.5])
+    np.testing.assert_allclose(shares.max(), shares.min())
+    assert twin.description["protocol"]["pruned"] == {"share": 0.5, "epochs": 2}
+    assert Zoo.open(root / "zoos" / "digits_seed").description["protocol"].keys() == {"batch_size", "schedule", "loss"}
+
+
+def test_again_changes_nothing_and_what_is_missing_is_made(root):
+    before = hashes(root)
+    sparsify(root, "sparsify=vd", "sparsify.divergence_rate=0.01")
+    assert hashes(root) == before
+    last = root / "zoos" / "digits_seed_vd_masked"
+    (last / "manifest.json").unlink()
+    for file in last.glob("weights/*/epoch-0003*"):
+        file.unlink()
+    sparsify(root, "sparsify=vd", "sparsify.divergence_rate=0.01")
+    assert hashes(root) == before
+
+
+def test_one_seed_for_all(root, tmp_path):
+    (tmp_path / "zoos").mkdir()
+    (tmp_path / "zoos" / "digits_seed").symlink_to(root / "zoos" / "digits_seed")
+    sparsify(tmp_path, "sparsify.shared_seed=true", "sparsify.epochs=0")
+    assert set(Zoo.open(tmp_path / "zoos" / "digits_seed_vd").models["seed"]) == {1}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sparsify.share=0.5"], "sparsify.share: sparsify=vd has no such option"),
+        (["sparsify=magnitude", "sparsify.steps=null"], "sparsify.steps: is missing, and sparsify=magnitude needs it"),
+        (["sparsify=magnitude", "sparsify.share=1.0"], "sparsify.share: got 1.0"),
+        (["arch.variational=true"], "task=sparsify sets it itself"),
+        (["sparsify.name=vb"], "sparsify.name: got 'vb'"),
+    ],
+)
+def test_mistakes_are_told_before_anything_starts(words, said):
+    problems = command_line_problems(["task=sparsify", *words], run.CONFIG_DIR, False, run.config_type())
+    assert said in "\n".join(problems)
+
+
+def test_a_zoo_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"make it with python run\.py zoo=digits_seed"):
+        sparsify(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,114 @@
+"""`task=sparsify`: the sparsified twin of a zoo: each of its models, trained on until most of its weights can go.
+
+sparsify=vd (Model Zoos, Schürholt et al., 2022): variances are learnt beside the weights. Two zoos come of it: <zoo>_vd
+with weights and variances, and <zoo>_vd_masked with the weights that are kept, which is an ordinary zoo of the same
+architecture. sparsify=magnitude prunes the smallest weights: <zoo>_magnitude is that ordinary zoo itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from zoo.architecture import Architecture
+from zoo.config import derive
+from zoo.errors import UserError
+from zoo.store import Zoo
+from zoo.training import command, train_zoo
+
+# Options of each kind.
+KINDS = {"vd": {"divergence_rate"}, "magnitude": {"share", "steps"}}
+
+
+@dataclass
+class SparsifyConfig:
+    """`sparsify=`: how twins become sparse."""
+
+    name: str = field(metadata={"choices": tuple(KINDS)})
+    epochs: int = field(metadata={"min": 0})
+    shared_seed: bool
+    divergence_rate: float | None = field(metadata={"min": 0.0})
+    share: float | None = field(metadata={"above": 0.0, "below": 1.0})
+    steps: int | None = field(metadata={"min": 1})
+
+
+def sparsify_problems(config: Any) -> list[str]:
+    """What forbids task=sparsify, a sentence each."""
+    chosen, problems = config.sparsify, []
+    for name in sorted(set().union(*KINDS.values())):
+        given, wanted = getattr(chosen, name) is not None, name in KINDS[chosen.name]
+        if wanted and not given:
+            problems.append(f"sparsify.{name}: is missing, and sparsify={chosen.name} needs it")
+        if given and not wanted:
+            problems.append(f"sparsify.{name}: sparsify={chosen.name} has no such option")
+    if config.arch.variational:
+        problems.append("arch.variational: task=sparsify sets it itself; leave it false")
+    return problems
+
+
+def sparsify_zoo(config: Any) -> None:
+    """Train the twin of the zoo of a config, whatever of it is there already.
+
+    Raises:
+        UserError: if there is no such zoo, or it is unfinished.
+    """
+    chosen, name = config.sparsify, config.zoo.name
+    path = Path(config.paths.root) / "zoos" / name
+    if not (path / "zoo.json").exists():
+        raise UserError(f"zoo {name!r} is not under {path.parent}: make it with python run.py zoo={name}")
+    source = Zoo.open(path)
+    words = [
+        "task=zoo",
+        f"zoo.name={name}_{chosen.name}",
+        f"zoo.start.zoo={name}",
+        f"zoo.epochs={chosen.epochs}",
+        "zoo.models=null",
+    ]
+    if chosen.shared_seed:
+        words.append(f"zoo.start.seed={source.models['seed'].iloc[0]}")
+    if chosen.name == "magnitude":
+        train_zoo(derive(config, *words, f"zoo.pruned.share={chosen.share}", f"zoo.pruned.epochs={chosen.steps}"))
+        return
+    train_zoo(derive(config, *words, "++arch.variational=true", f"zoo.divergence_rate={chosen.divergence_rate}"))
+    store_masked(config, Zoo.open(path.parent / f"{name}_{chosen.name}"))
+
+
+def store_masked(config: Any, twin: Zoo) -> Zoo:
+    """The kept weights of a zoo with variances as a zoo of the plain architecture: <its name>_masked, all its epochs.
+
+    Scores are those of the twin: in evaluation, its networks are these.
+    """
+    arch = Architecture.from_dict(twin.description["arch"])
+    name = f"{twin.name}_masked"
+    description = {
+        **{key: twin.description[key] for key in ("published", "protocol", "dataset", "engine", "epochs", "versions")},
+        "name": name,
+        "about": f"The kept weights of {twin.name}. {twin.description['about']}",
+        "spec": {"kind": "masked", "zoo": {"name": twin.name, "identity": twin.identity}},
+        "arch": arch.plain().to_dict(),
+        "metrics": [m for m in twin.description["metrics"] if not m.startswith("weight_max")],
+        "command": command(config, ("paths.", "logger", "engine.threads")),
+    }
+    rows, metrics = (
+        twin.models.drop(columns=["status", "diverged_epoch"]),
+        twin.metrics.set_index(["epoch", "model_id"]),
+    )
+    masked = Zoo.create(twin.path.with_name(name), description, rows)
+    size = len(twin.blocks(1)[0].models)
+    for block in masked.blocks(size):
+        with block:
+            ids = rows["model_id"].iloc[block.first : block.last + 1]
+            for epoch in block.pending:
+                weights = arch.masked(torch.tensor(twin.weights(models=ids, epochs=[epoch])[:, 0]))
+                state = {"weights": weights.numpy()}
+                if twin.buffer_layout:
+                    state["buffers"] = twin.buffers(models=ids, epochs=[epoch])[:, 0]
+                scores = metrics.loc[[(epoch, model) for model in ids]]
+                columns = {name: scores[name].to_numpy() for name in description["metrics"]}
+                block.commit(epoch, state, columns, {"step": np.zeros(len(ids), np.int64)})
+    masked.finalise()
+    return Zoo.open(masked.path)
