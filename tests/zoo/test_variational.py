@@ -158,8 +158,8 @@ def trained(engine, start, steps, epoch) -> Population:
     return engine.population()
 
 
-@pytest.mark.parametrize("name", ["torch", "loop"])
-@pytest.mark.parametrize("arch_name", ["cnn_s", "cnn_m"])
+@pytest.mark.parametrize("name", ["fused", "torch", "loop"])
+@pytest.mark.parametrize("arch_name", ["cnn_s", "cnn_m", "cnn_4"])
 @pytest.mark.parametrize("epoch", [1, 25])  # without and with the divergence
 def test_gradients(name, arch_name, epoch):
     arch, protocol = variational(arch_name), Protocol(10, 25, "constant", divergence_rate=0.01 / 25)
@@ -167,7 +167,9 @@ def test_gradients(name, arch_name, epoch):
     start = population(arch, rows)
     exact = trained(LoopEngine(arch, rows, data, protocol, dtype=torch.float64), start, 1, epoch).first_moment
     ours = trained(ENGINES[name](arch, rows, data, protocol), start, 1, epoch).first_moment
-    assert (np.abs(ours - exact).max(1) / np.abs(exact).max(1)).max() < 2e-5
+    plain = trained(LoopEngine(arch, rows, data, protocol), start, 1, epoch).first_moment
+    off, of_plain = (np.abs(found - exact).max(1) / np.abs(exact).max(1) for found in (ours, plain))
+    assert (off <= np.maximum(2e-5, 3 * of_plain)).all()  # log alpha of 14: sums that cancel, in plain PyTorch too
     spreads = np.concatenate([np.arange(s.offset, s.offset + s.size) for _, s, _ in arch.variational_slots()])
     assert (np.abs(exact[:, spreads]).max(1) > 1e-6).all(), "variances learn nothing: the test compares nothing"
 
@@ -198,4 +200,5 @@ def test_evaluation_is_that_of_the_masked_models():
         results.append(engine.evaluate(data.test))
         engine.close()
     np.testing.assert_allclose(results[0].loss, results[1].loss, rtol=1e-5)
-    assert "use engine=torch" in ENGINES["fused"].refusal(arch, "cpu", False)
+    assert ENGINES["fused"].refusal(arch, "cpu", False) is None
+    assert "use engine=torch" in ENGINES["fused"].refusal(variational("cnn_s_res"), "cpu", False)

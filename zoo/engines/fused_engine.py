@@ -8,6 +8,8 @@ take models; a model's arithmetic does not know of other models.
 from __future__ import annotations
 
 import queue
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor
 
 from zoo.architecture import Architecture
-from zoo.engines import kernels
+from zoo.engines import kernels, variational_kernels
 from zoo.engines.engine import Engine, Population, Scores, schedule_table, scores
 from zoo.engines.numerics import ACTIVATION_CODES
 from zoo.images import Images
@@ -30,9 +32,11 @@ class FusedEngine(Engine):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.rows = self.models.to_dict("records")
-        self.plan = kernels.plan(self.arch)
-        self.positions = kernels.positions(self.arch, self.plan)
-        self.train_model, self.evaluate_model = kernels.compiled(self.arch)
+        parts: Any = variational_kernels if self.arch.variational else kernels
+        self.plan = parts.plan(self.arch)
+        self.positions = parts.positions(self.arch, self.plan)
+        self.train_model, self.evaluate_model = kernels.compiled(parts.source(self.arch))
+        self.limits = parts.limits(self.arch, self.plan) if self.arch.variational else None
         factors, momenta = schedule_table(self.protocol, self.steps_per_epoch)
         self.factors, self.momenta = np.array(factors), np.array(momenta)
         places = self.arch.image[1] * self.arch.image[2]
@@ -51,7 +55,7 @@ class FusedEngine(Engine):
             return (
                 "engine=fused does not augment images, as the dataset's protocol wants: use engine=torch or engine=loop"
             )
-        return kernels.refusal(arch)
+        return kernels.refusal(arch) or (variational_kernels.refusal(arch) if arch.variational else None)
 
     def load(self, population: Population) -> None:
         """Weights and moments into padded rows."""
@@ -60,6 +64,15 @@ class FusedEngine(Engine):
         )
         self.moved = self._padded(self.trained(population.weights))  # 1 where a value is trained, 0 at padding too
         self.taken = population.step.copy()
+
+    @contextmanager
+    def _memory(self) -> Iterator[_Scratch]:
+        """A thread's memory, given back whatever happens: others wait for it."""
+        scratch = self.scratch.get()
+        try:
+            yield scratch
+        finally:
+            self.scratch.put(scratch)
 
     def _padded(self, matrix: np.ndarray) -> np.ndarray:
         rows = _aligned((len(matrix), self.plan.weights))
@@ -89,19 +102,22 @@ class FusedEngine(Engine):
     def train(self, first: int, last: int) -> None:
         """Model by model, several at a time: the steps first … last - 1."""
 
+        share = np.float32(self.protocol.divergence_weight(self.epoch))
+
         def work(i: int) -> None:
-            order = self._order(i)
-            row, scratch = self.rows[i], self.scratch.get()
+            order, row = self._order(i), self.rows[i]
             p = float(row["dropout"])
-            self.train_model(
-                self.pixels, self.labels, self.mean, self.std, order, first, last, self.protocol.batch_size,
-                self.weights[i], self.first[i], self.second[i], self.moved[i], scratch.gradient, *scratch.forward, scratch.words,
-                ACTIVATION_CODES[row["activation"]], row["optimizer"] == "adam", float(row["lr"]),
-                np.float32(row["weight_decay"]), np.uint64(round(p * 2.0**32)), np.float32(1 / (1 - p)), int(row["seed"]),
-                self.epoch, int(self.taken[i]), self.factors, self.momenta, self.loss[i], self.correct[i],
-            )  # fmt: skip
+            with self._memory() as scratch:
+                self.train_model(
+                    self.pixels, self.labels, self.mean, self.std, order, first, last, self.protocol.batch_size,
+                    self.weights[i], self.first[i], self.second[i], self.moved[i], scratch.gradient, *scratch.forward,
+                    scratch.words, ACTIVATION_CODES[row["activation"]], row["optimizer"] == "adam", float(row["lr"]),
+                    np.float32(row["weight_decay"]), np.uint64(round(p * 2.0**32)), np.float32(1 / (1 - p)),
+                    int(row["seed"]), self.epoch, int(self.taken[i]), self.factors, self.momenta, self.loss[i],
+                    self.correct[i],
+                    *((scratch.effective, scratch.numbers, self.limits, share) if self.limits is not None else ()),
+                )  # fmt: skip
             self.taken[i] += last - first
-            self.scratch.put(scratch)
 
         self._side_by_side(work, range(len(self.models)))
 
@@ -139,13 +155,12 @@ class FusedEngine(Engine):
                 loss[i] = logits[i] = np.nan  # and every prediction is the first class, as PyTorch's argmax has it
                 correct[i, 0] = (labels == 0).sum()
                 return
-            scratch = self.scratch.get()
             activation = ACTIVATION_CODES[self.rows[i]["activation"]]
-            self.evaluate_model(
-                pixels, labels, self.mean, self.std, self.weights[i], *scratch.forward, activation, loss[i], correct[i],
-                logits[i],
-            )  # fmt: skip
-            self.scratch.put(scratch)
+            with self._memory() as scratch:
+                self.evaluate_model(
+                    pixels, labels, self.mean, self.std, self.weights[i], *scratch.forward, activation, loss[i], correct[i],
+                    logits[i], *((scratch.effective, self.limits) if self.limits is not None else ()),
+                )  # fmt: skip
 
         self._side_by_side(work, range(len(self.models)))
         return loss, correct
@@ -155,7 +170,10 @@ class FusedEngine(Engine):
 
 
 class _Scratch:
-    """The memory that a thread computes in: G, then X, A, I for each of two images, Y, C, then WORDS of the kernels."""
+    """The memory that a thread computes in: G, then X, A, I for each of two images, Y, C, then WORDS of the kernels.
+
+    With variances also E and NUMBERS, and words for them behind those of dropout.
+    """
 
     def __init__(self, plan: kernels.Plan, batch_size: int) -> None:
         self.gradient = _aligned((plan.weights,))
@@ -164,6 +182,10 @@ class _Scratch:
         sizes = [*of_image, *of_image, (plan.pairs, np.float32), (plan.copy, np.float32)]
         self.forward = [_aligned((n,), dtype) for n, dtype in sizes]
         draws = [s.outputs * s.places for s in plan.stages if s.dropout is not None]
+        if isinstance(plan, variational_kernels.VariationalPlan):
+            draws.append(max(plan.noise_values) + 1)
+            self.effective = _aligned((plan.weights + 16,))
+            self.numbers = tuple(_aligned((batch_size * n + 1,)) for n in plan.noise_values)
         self.words = tuple(_aligned((-(-batch_size * n // 4) * 4,), np.uint32) for n in draws or [0])
 
 

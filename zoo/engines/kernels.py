@@ -82,8 +82,8 @@ class Stage:
 
     def __post_init__(self) -> None:
         n = self.outputs
-        self.vector = 16 if _up(n, 16) <= _up(n, 8) else 8  # lanes of the forward pass: output channels
-        self.lanes = _up(n, self.vector)
+        self.vector = 16 if up(n, 16) <= up(n, 8) else 8  # lanes of the forward pass: output channels
+        self.lanes = up(n, self.vector)
         self.vectors = self.lanes // self.vector
         self.together = 2 if self.vector == 8 else 1  # images that go forward at once, so that vectors of 16 are full
         self.map = self.size - self.kernel + 1
@@ -92,9 +92,9 @@ class Stage:
         self.values = self.places * self.lanes
         self.row = self.kernel * self.input_lanes  # values in one row of the kernel
         self.back_vector = (
-            16 if _up(self.row, 16) <= _up(self.row, 8) else 8
+            16 if up(self.row, 16) <= up(self.row, 8) else 8
         )  # lanes of the backward pass: a kernel's row
-        self.padded_row = _up(self.row, self.back_vector)
+        self.padded_row = up(self.row, self.back_vector)
         self.back_vectors = self.padded_row // self.back_vector
         self.w = self.b = self.copy = self.copy_b = self.i = self.z = self.d = self.g = 0  # offsets, set by `plan`
 
@@ -121,7 +121,8 @@ class Plan:
     classes: int
 
 
-def _up(n: int, multiple: int) -> int:
+def up(n: int, multiple: int) -> int:
+    """n, rounded up to a multiple."""
     return (n + multiple - 1) // multiple * multiple
 
 
@@ -129,8 +130,6 @@ def refusal(arch: Architecture) -> str | None:
     """Why the layers of an architecture cannot be read as stages, in one sentence; None if they can."""
     if arch.is_module:
         return f"engine=fused trains architectures given as a list of layers; arch={arch.name} is a module: use engine=loop"
-    if arch.variational:
-        return f"engine=fused cannot train variances (arch={arch.name}): use engine=torch"
     if arch.image[1] != arch.image[2]:
         return f"engine=fused takes square images, not {arch.image[1]}x{arch.image[2]}: use engine=torch"
     try:
@@ -215,27 +214,27 @@ def plan(arch: Architecture) -> Plan:
     found = stages(arch)
     weights = copy = winners = arena = 0
     for s in found:
-        s.w, s.b = weights, weights + _up(s.outputs * s.kernel * s.padded_row, 16)
-        weights = s.b + _up(s.lanes, 16)
+        s.w, s.b = weights, weights + up(s.outputs * s.kernel * s.padded_row, 16)
+        weights = s.b + up(s.lanes, 16)
         s.copy, s.copy_b = copy, copy + s.kernel * s.row * s.lanes * s.together
-        copy = _up(s.copy_b + s.lanes * s.together, 16)
-        s.i, winners = winners, winners + _up(s.values, 16)
+        copy = up(s.copy_b + s.lanes * s.together, 16)
+        s.i, winners = winners, winners + up(s.values, 16)
         if cut := s.shortcut:
-            taken = _up(s.places * cut.lanes, 16)
+            taken = up(s.places * cut.lanes, 16)
             cut.i, winners = winners, winners + taken
             cut.taken, cut.g, cut.g_sum = arena, arena + taken, arena + 2 * taken
-            arena = cut.g_sum + _up(s.values, 16)
+            arena = cut.g_sum + up(s.values, 16)
             if cut.conv:
-                cut.w, cut.b = weights, weights + _up(s.outputs * cut.channels, 16)
-                weights = cut.b + _up(s.outputs, 16)
+                cut.w, cut.b = weights, weights + up(s.outputs * cut.channels, 16)
+                weights = cut.b + up(s.outputs, 16)
     for s in found:
         # 16 values after each block: the backward pass reads and writes whole vectors past the end of a row.
-        s.z, s.d, s.g = (arena + k * (_up(s.values, 16) + 16) for k in range(3))
-        arena = s.g + _up(s.values, 16) + 16
+        s.z, s.d, s.g = (arena + k * (up(s.values, 16) + 16) for k in range(3))
+        arena = s.g + up(s.values, 16) + 16
     first = found[0]
     image = first.inputs * first.size**2
     pairs = max(2 * s.input_lanes * s.size**2 for s in found)
-    return Plan(found, _up(weights, 16), copy + 16, winners + 16, arena + 64, image, pairs, found[-1].outputs)
+    return Plan(found, up(weights, 16), copy + 16, winners + 16, arena + 64, image, pairs, found[-1].outputs)
 
 
 def positions(arch: Architecture, layout: Plan) -> np.ndarray:
@@ -267,33 +266,35 @@ whole = njit(fastmath=True, nogil=True, error_model="numpy", inline="never", cac
 '''
 
 
-class _Writer:
+class Writer:
     """Lines of code with indentation."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def __call__(self, indent: int, text: str) -> None:
+        """Add lines of text."""
         self.lines += ["    " * indent + line for line in text.split("\n")]
 
 
 def source(arch: Architecture) -> str:
     """The code of an architecture: functions `train` and `evaluate`, see `FusedEngine` for their arguments."""
-    layout, w = plan(arch), _Writer()
+    layout, w = plan(arch), Writer()
     w(0, HEADER.format(name=arch.name))
     for s in layout.stages:
-        _forward(w, s, winners=True)
-        _forward(w, s, winners=False)
-        _weight_gradient(w, s)
+        forward_code(w, s, winners=True)
+        forward_code(w, s, winners=False)
+        weight_gradient_code(w, s)
         if s.index:
-            _input_gradient(w, s, layout.stages)
-    _relayout(w, layout)
-    _networks(w, layout)
-    _loops(w, layout)
+            input_gradient_code(w, s, layout.stages)
+    relayout_code(w, layout.stages)
+    places_code(w, layout.stages)
+    networks_code(w, layout)
+    loops_code(w, layout)
     return "\n".join(w.lines) + "\n"
 
 
-def _forward(w: _Writer, s: Stage, winners: bool) -> None:
+def forward_code(w: Writer, s: Stage, winners: bool) -> None:
     """Convolution, pool and (for training) the winners' positions; a tile of outputs at a time, in registers.
 
     A stage with few channels takes two images at once, whose inputs lie side by side, [row][column][channel][image]:
@@ -359,7 +360,7 @@ def _kernel_rows(s: Stage) -> list[list[tuple[int, int]]]:
     return [[(y, k) for y in range(y0, min(s.kernel, y0 + at_once)) for k in range(s.back_vectors)] for y0 in starts]
 
 
-def _weight_gradient(w: _Writer, s: Stage) -> None:
+def weight_gradient_code(w: Writer, s: Stage) -> None:
     """Gradients of weights and biases, added to G: for each output channel, over the places it was taken from."""
     v, b = s.vector, s.back_vector
     w(0, f"@whole\ndef weight_gradient{s.index}(X, x0, A, I, G):")
@@ -390,24 +391,14 @@ def _weight_gradient(w: _Writer, s: Stage) -> None:
             w(2, f"store{b}(G, wb + {y * s.padded_row + k * b}, {total})")
 
 
-def _input_gradient(w: _Writer, s: Stage, stages: list[Stage]) -> None:
+def input_gradient_code(w: Writer, s: Stage, stages: list[Stage]) -> None:
     """Gradients of the stage before: each output's gradient, times the kernel, added where the output was taken from.
 
     Then what comes back through shortcuts that begin there; what goes back through a shortcut that ends there is kept.
     """
-    b, before = s.back_vector, stages[s.index - 1]
+    before = stages[s.index - 1]
     w(0, f"@whole\ndef input_gradient{s.index}(P, A, I, G):")
-    w(1, f"for i in range({before.values}):\n    A[{before.g} + i] = ZERO")
-    for group in _kernel_rows(s):
-        w(1, f"for o in range({s.outputs}):\n    wb = {s.w} + o * {s.kernel * s.padded_row}")
-        for y, k in group:
-            w(2, f"w{y}_{k} = load{b}(P, wb + {y * s.padded_row + k * b})")
-        w(2, f"for p in range({s.places}):")
-        w(3, f"g = broadcast{b}(A, {s.g} + p * {s.lanes} + o)")
-        w(3, f"q = {before.g} + np.intp(scalar(I, {s.i} + p * {s.lanes} + o))")
-        for y, k in group:
-            at = f"q + {y * s.size * s.input_lanes + k * b}"
-            w(3, f"store{b}(A, {at}, fma{b}(g, w{y}_{k}, load{b}(A, {at})))")
+    back_code(w, s, before)
     for end in stages:
         if (cut := end.shortcut) and cut.source == before.index:
             w(1, f"put_back(A, {cut.g if cut.conv else cut.g_sum}, {end.places * cut.lanes}, {before.g}, I, {cut.i})")
@@ -423,10 +414,26 @@ def _mixed(s: Stage, cut: Shortcut) -> str:
     return f"{s.places}, {cut.channels}, {cut.lanes}, {s.outputs}, {s.lanes}"
 
 
-def _relayout(w: _Writer, layout: Plan) -> None:
-    """Weights as the forward pass reads them, [kernel row][input value][output][image]; places of stages without pool."""
+def back_code(w: Writer, s: Stage, before: Stage) -> None:
+    """The body of a function: from the gradients of a stage those of its input, A[before.g:], whatever was there."""
+    b = s.back_vector
+    w(1, f"for i in range({before.values}):\n    A[{before.g} + i] = ZERO")
+    for group in _kernel_rows(s):
+        w(1, f"for o in range({s.outputs}):\n    wb = {s.w} + o * {s.kernel * s.padded_row}")
+        for y, k in group:
+            w(2, f"w{y}_{k} = load{b}(P, wb + {y * s.padded_row + k * b})")
+        w(2, f"for p in range({s.places}):")
+        w(3, f"g = broadcast{b}(A, {s.g} + p * {s.lanes} + o)")
+        w(3, f"q = {before.g} + np.intp(scalar(I, {s.i} + p * {s.lanes} + o))")
+        for y, k in group:
+            at = f"q + {y * s.size * s.input_lanes + k * b}"
+            w(3, f"store{b}(A, {at}, fma{b}(g, w{y}_{k}, load{b}(A, {at})))")
+
+
+def relayout_code(w: Writer, stages: list[Stage]) -> None:
+    """Weights as the forward pass reads them, [kernel row][input value][output][image]."""
     w(0, "@whole\ndef relayout(P, C):")
-    for s in layout.stages:
+    for s in stages:
         w(1, f"for o in range({s.outputs}):\n    for ky in range({s.kernel}):\n        for j in range({s.row}):")
         for i in range(s.together):
             place = f"{s.copy + i} + ((ky * {s.row} + j) * {s.lanes} + o) * {s.together}"
@@ -434,15 +441,19 @@ def _relayout(w: _Writer, layout: Plan) -> None:
         w(1, f"for o in range({s.lanes}):")
         for i in range(s.together):
             w(2, f"C[{s.copy_b + i} + o * {s.together}] = P[{s.b} + o]")
+
+
+def places_code(w: Writer, stages: list[Stage]) -> None:
+    """Where outputs of stages without pool are taken from."""
     w(0, "@whole\ndef set_places(I):")
-    for s in layout.stages:
+    for s in stages:
         if not s.pool:
             w(1, f"for y in range({s.side}):\n    for x in range({s.side}):\n        for o in range({s.lanes}):")
             w(4, f"I[{s.i} + (y * {s.side} + x) * {s.lanes} + o] = (y * {s.size} + x) * {s.input_lanes}")
     w(1, "return 0")
 
 
-def _second_way(w: _Writer, s: Stage, cut: Shortcut, source: str) -> None:
+def shortcut_code(w: Writer, s: Stage, cut: Shortcut, source: str) -> None:
     """A shortcut of two images, added to the outputs of its stage."""
     for which in ("", "1"):
         array = source.replace("X", f"X{which}").replace("A", f"A{which}")
@@ -454,7 +465,16 @@ def _second_way(w: _Writer, s: Stage, cut: Shortcut, source: str) -> None:
             w(1, f"add(A{which}, {s.z}, {cut.taken}, {s.values})")
 
 
-def _networks(w: _Writer, layout: Plan) -> None:
+def two_images_code(w: Writer, s: Stage, name: str, source: str) -> None:
+    """A call of a function that `forward_code` wrote, for two images; `source`: where the input of the first lies."""
+    other = source.replace("X", "X1").replace("A", "A1")
+    if s.together == 1:
+        w(1, f"{name}({source}, C, A, I)\n{name}({other}, C, A1, I1)")
+    else:
+        w(1, f"side_by_side({source}, {other}, Y, {s.size**2 * s.input_lanes})\n{name}(Y, C, A, I, A1, I1)")
+
+
+def networks_code(w: Writer, layout: Plan) -> None:
     """Two images forward, for training and for evaluation; one image back."""
     inputs = ["X, 0"] + [f"A, {s.z}" for s in layout.stages]
     for purpose in ("train", "evaluate"):
@@ -462,11 +482,7 @@ def _networks(w: _Writer, layout: Plan) -> None:
         w(0, f"@whole\ndef forward_{purpose}(P, X, A, I, X1, A1, I1, Y, C, activation{random}):")
         for s in layout.stages:
             name = f"forward{s.index}" + ("_winners" if s.pool and purpose == "train" else "")
-            one, other = inputs[s.index], inputs[s.index].replace("X", "X1").replace("A", "A1")
-            if s.together == 1:
-                w(1, f"{name}({one}, C, A, I)\n{name}({other}, C, A1, I1)")
-            else:
-                w(1, f"side_by_side({one}, {other}, Y, {s.size**2 * s.input_lanes})\n{name}(Y, C, A, I, A1, I1)")
+            two_images_code(w, s, name, inputs[s.index])
             if s.index == len(layout.stages) - 1:
                 break
             code = "activation" if s.activation else "IDENTITY"
@@ -479,7 +495,7 @@ def _networks(w: _Writer, layout: Plan) -> None:
                     at = f"{s.z}, {s.d}, {s.places}, {s.outputs}, {s.lanes}"
                     w(2, f"drop(A{which}, {at}, {place}, threshold, scale)")
             if cut := s.shortcut:
-                _second_way(w, s, cut, inputs[cut.source + 1])
+                shortcut_code(w, s, cut, inputs[cut.source + 1])
     w(0, "@whole\ndef backward(X, P, A, I, G):")
     for s in reversed(layout.stages):
         w(1, f"weight_gradient{s.index}({inputs[s.index]}, A, I, G)")
@@ -487,7 +503,7 @@ def _networks(w: _Writer, layout: Plan) -> None:
             w(1, f"input_gradient{s.index}(P, A, I, G)")
 
 
-def _loops(w: _Writer, layout: Plan) -> None:
+def loops_code(w: Writer, layout: Plan) -> None:
     """The loops over steps and over images."""
     last = layout.stages[-1]
     logits, classes = last.z, layout.classes
@@ -569,7 +585,7 @@ def _module(code: str) -> ModuleType:
     here = Path(__file__).parent
     used = [
         code,
-        *((here / name).read_text() for name in ("simd.py", "numerics.py")),
+        *((here / name).read_text() for name in ("simd.py", "numerics.py", "noise.py")),
         numba.__version__,
         llvmlite.__version__,
     ]
@@ -589,7 +605,7 @@ def _module(code: str) -> ModuleType:
     return module
 
 
-def compiled(arch: Architecture) -> tuple[Callable[..., None], Callable[..., None]]:
-    """The functions `train` and `evaluate` of an architecture; compiled when first called, or taken from the disk."""
-    module = _module(source(arch))
+def compiled(code: str) -> tuple[Callable[..., None], Callable[..., None]]:
+    """The functions `train` and `evaluate` of a code; compiled when first called, or taken from the disk."""
+    module = _module(code)
     return module.train, module.evaluate
