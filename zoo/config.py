@@ -325,9 +325,15 @@ def command_line_problems(
         multirun: whether several values of an override are a sweep. Each value is checked, though not each combination.
         kind: as in `read_config`.
     """
+    with initialize_config_dir(str(config_dir), version_base="1.3"):
+        return word_problems(overrides, multirun, kind)
+
+
+def word_problems(words: list[str], multirun: bool = False, kind: type[Config] = Config) -> list[str]:
+    """As `command_line_problems`, where Hydra is initialised already, as it is while a configuration is checked."""
     problems: list[str] = []
     parsed = []
-    for text in overrides:
+    for text in words:
         try:
             parsed.append(OverridesParser.create().parse_override(text))
         except HydraException as error:
@@ -335,43 +341,40 @@ def command_line_problems(
         else:
             if parsed[-1].is_sweep_override() and not multirun:
                 problems.append(f"{text}: several values are a sweep; add -m, or write a list as [a,b]")
-    with initialize_config_dir(str(config_dir), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        groups = _groups(loader)
-        good, values = [], []
-        for override in parsed:
-            key = override.key_or_group
-            if key.startswith("hydra"):
-                continue
-            if key not in groups:
-                values.append(override)
-                continue
-            options = loader.get_group_options(key)
-            wrong = [option for option in _choices(override) if option not in options and option != "null"]
-            problems += [f"{key}: got {option!r}{did_you_mean(option, options)}" for option in wrong]
-            if not wrong:
-                good.append(override)
+    loader = GlobalHydra.instance().config_loader()
+    groups = _groups(loader)
+    good, values = [], []
+    for override in parsed:
+        key = override.key_or_group
+        if key.startswith("hydra"):
+            continue
+        if key not in groups:
+            values.append(override)
+            continue
+        options = loader.get_group_options(key)
+        wrong = [option for option in _choices(override) if option not in options and option != "null"]
+        problems += [f"{key}: got {option!r}{did_you_mean(option, options)}" for option in wrong]
+        if not wrong:
+            good.append(override)
+    try:
+        base = compose("config", [_as_text(override) for override in good])
+    except HydraException as error:
+        return [*problems, str(error)]
+    for override in values:
+        unknown = None if override.is_add() else _unknown_key(base, override.key_or_group, groups)
+        if unknown:
+            problems.append(unknown)
+        else:
+            good.append(override)
+    for chosen in _one_at_a_time(good):
+        found = []
         try:
-            base = compose("config", [_as_text(override) for override in good])
+            read_config(compose("config", chosen), kind)
         except HydraException as error:
-            return [*problems, str(error)]
-        for override in values:
-            unknown = None if override.is_add() else _unknown_key(base, override.key_or_group, groups)
-            if unknown:
-                problems.append(unknown)
-            else:
-                good.append(override)
-        for chosen in _one_at_a_time(good):
-            found = []
-            try:
-                read_config(compose("config", chosen), kind)
-            except HydraException as error:
-                found = [str(error)]
-            except UserError as error:
-                found = [
-                    line.removeprefix("- ") for line in str(error).splitlines() if "othing was started" not in line
-                ]
-            problems += [problem for problem in found if problem not in problems]
+            found = [str(error)]
+        except UserError as error:
+            found = [line.removeprefix("- ") for line in str(error).splitlines() if "othing was started" not in line]
+        problems += [problem for problem in found if problem not in problems]
     return problems
 
 

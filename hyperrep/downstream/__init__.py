@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from hyperrep.config import hyperrep_problems
-from zoo.config import did_you_mean, folder_problems
+from zoo.config import did_you_mean, folder_problems, word_problems
 from zoo.errors import UserError
 from zoo.files import write_file
 from zoo.training import command
@@ -77,11 +77,17 @@ def downstream_problems(config: Any) -> list[str]:
             problems.append(
                 f"downstream.{name}: downstream={chosen.name} has no such option{did_you_mean(name, wanted)}"
             )
-    written = {f"downstream.methods.{method}": words for method, words in chosen.methods.items()}
     for method in chosen.methods:
         problems += folder_problems("downstream.methods", method)
-    for key, words in {**written, "downstream.target_words": chosen.target_words}.items():
-        problems += [f"{key}: got {word!r}, which is not KEY=VALUE" for word in words or [] if "=" not in word]
+    written = {f"downstream.methods.{method}": words or [] for method, words in chosen.methods.items()}
+    written["downstream.target_words"] = chosen.target_words or []
+    if chosen.target is not None:
+        written["downstream.target"] = [f"zoo={chosen.target}"]
+    for key, words in written.items():
+        shape = [f"{key}: got {word!r}, which is not KEY=VALUE" for word in words if "=" not in word]
+        problems += shape or [
+            f"{key}: {problem}" for problem in (word_problems(words, kind=type(config)) if words else [])
+        ]
     return problems
 
 

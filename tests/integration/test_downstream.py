@@ -229,6 +229,16 @@ def test_weight_distribution(root):
             ["downstream=transfer", "downstream.target_words=[small]"],
             "downstream.target_words: got 'small', which is not",
         ),
+        (
+            ["downstream=transfer", "downstream.target=mnist_sed"],
+            "downstream.target: zoo: got 'mnist_sed'; did you mean",
+        ),
+        (['+downstream.methods.MINE=["sampler=kda30"]'], "downstream.methods.MINE: sampler: got 'kda30'"),
+        (['+downstream.methods.MINE=["autoencoder.lr=3"]'], "downstream.methods.MINE: autoencoder.lr: unknown key"),
+        (
+            ["downstream=transfer", 'downstream.target_words=["zoo.models=0"]'],
+            "downstream.target_words: zoo.models: got 0",
+        ),
         (["downstream=ensemble", "downstream.combine=average"], "downstream.combine: got 'average'"),
         (["downstream=intit"], "downstream: got 'intit'; did you mean init?"),
         (["autoencoder.d_model=100"], "longest token has 201 values"),
