@@ -159,7 +159,7 @@ def trained(engine, start, steps, epoch) -> Population:
 
 
 @pytest.mark.parametrize("name", ["fused", "torch", "loop"])
-@pytest.mark.parametrize("arch_name", ["cnn_s", "cnn_m", "cnn_4"])
+@pytest.mark.parametrize("arch_name", ["cnn_s", "cnn_m"])
 @pytest.mark.parametrize("epoch", [1, 25])  # without and with the divergence
 def test_gradients(name, arch_name, epoch):
     arch, protocol = variational(arch_name), Protocol(10, 25, "constant", divergence_rate=0.01 / 25)
