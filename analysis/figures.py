@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 
 import matplotlib
@@ -37,6 +38,15 @@ def figures(results: pd.DataFrame, comparison: str) -> dict[str, Figure]:
         figure.tight_layout()
         drawn[f"{keys[0]}_{keys[1]}"] = figure
     return drawn
+
+
+def svg(figure: Figure) -> str:
+    """A figure as an <svg> element, for a page."""
+    text = io.StringIO()
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+    drawn = text.getvalue()
+    return drawn[drawn.index("<svg") :]
 
 
 def over_epochs(rows: pd.DataFrame, where: str) -> Figure:

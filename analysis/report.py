@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import platform
 from dataclasses import asdict
 from importlib.metadata import version
@@ -12,9 +11,8 @@ from typing import Any
 import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader
-from matplotlib.figure import Figure
 
-from analysis.figures import figures
+from analysis.figures import figures, svg
 from analysis.novelty import VERDICTS
 from analysis.results import abouts, read_results, tables
 from zoo import Zoo
@@ -71,7 +69,7 @@ def _section(folder: Path, name: str) -> dict[str, Any]:
     title, words = SECTIONS[name]
     return {
         "name": name, "title": title, "words": words,
-        "figures": {key: _svg(figure) for key, figure in figures(results, name).items()},
+        "figures": {key: svg(figure) for key, figure in figures(results, name).items()},
         "tables": {caption[0].upper() + caption[1:]: _html(table) for caption, table in tables(results, name, epochs).items()},
     }  # fmt: skip
 
@@ -120,10 +118,3 @@ def _zoos(root: Path) -> pd.DataFrame:
 def _html(table: pd.DataFrame) -> str:
     text = table.to_html(index=False, border=0, escape=True, na_rep="–")
     return text.replace("<td>Networks drawn", '<td class="words">Networks drawn')
-
-
-def _svg(figure: Figure) -> str:
-    text = io.StringIO()
-    figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
-    drawn = text.getvalue()
-    return drawn[drawn.index("<svg") :]

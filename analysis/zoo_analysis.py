@@ -1,7 +1,7 @@
 """`task=analysis`: a zoo in numbers, beside the published ones (Model Zoos, Schürholt et al., 2022, Tables 2 and 3, Figure 2).
 
 Written to <root>/analysis/<zoo>/: measures.csv (Table 2), pairs.csv (how the measures of pairs are distributed),
-performance.csv (Figure 2) and probes.csv (Table 3), and shown.
+performance.csv (Figure 2), probes.csv (Table 3) and card.html, the zoo's card with all of it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.table import Table
 
+from analysis.card import write_card
 from analysis.measures import Measures, measure, performance
 from analysis.probes import PROBES, Score, split_of
+from analysis.results import rich_table
 from zoo import Zoo
 from zoo.errors import UserError
 from zoo.files import write_file
@@ -39,19 +40,21 @@ def analyse_zoo(config: Any) -> None:
     folder = Path(config.paths.root) / "analysis" / zoo.name
     folder.mkdir(parents=True, exist_ok=True)
     found = measure(zoo, images, config)
-    measures = measures_table(found, zoo.name)
-    probes = probes_table(config, zoo, found.models)
-    for name, table in {
-        "measures": measures,
+    written = {
+        "measures": measures_table(found, zoo.name),
         "pairs": distributions(found),
         "performance": performance(zoo, found.models),
-        "probes": probes,
-    }.items():
+        "probes": probes_table(config, zoo, found.models),
+    }
+    for name, table in written.items():
         write_file(folder / f"{name}.csv", table.to_csv(index=False).encode())
-    console.print(_shown_measures(measures, found, zoo), highlight=False)
-    if len(probes):
-        console.print(_shown_probes(probes, zoo), highlight=False)
-    console.print(f"Tables: {folder}", highlight=False, soft_wrap=True)
+    shown = {_measures_title(found, zoo): shown_measures(written["measures"])}
+    if len(written["probes"]):
+        shown[_probes_title(written["probes"], zoo)] = shown_probes(written["probes"])
+    for title, table in shown.items():
+        console.print(rich_table(title, table), highlight=False)
+    card = write_card(folder, zoo, found, written["performance"], shown)
+    console.print(f"Tables and card: {card}", highlight=False, soft_wrap=True)
 
 
 def _open(config: Any) -> tuple[Zoo, ImageData]:
@@ -137,39 +140,41 @@ def probe_epochs(config: Any, zoo: Zoo) -> list[int]:
     return sorted({max(1, round(last / 10)), max(1, round(3 * last / 10)), last})
 
 
-def _shown_measures(measures: pd.DataFrame, found: Measures, zoo: Zoo) -> Table:
+def _measures_title(found: Measures, zoo: Zoo) -> str:
     left = f", {found.diverged} diverged and {found.beyond} beyond the weight threshold left out" * (
         found.diverged + found.beyond > 0
     )
-    title = f"Zoo {zoo.name} at epoch {found.epoch}: {len(found.models)} models{left}; in %, mean ± standard deviation"
-    table = Table(title=title, title_justify="left")
-    for column in ("", "ours", "n", "published"):
-        table.add_column(column)
-    for row in measures.to_dict("records"):
-        if row["measure"] in WORDS:
-            theirs = (
-                f"{row['published_mean']:.1f} ± {row['published_std']:.1f}"
-                if np.isfinite(row["published_mean"])
-                else "–"
-            )
-            table.add_row(WORDS[row["measure"]], f"{row['mean']:.1f} ± {row['std']:.1f}", str(row["n"]), theirs)
-    return table
+    return f"{zoo.name} at epoch {found.epoch}: {len(found.models)} models{left}; in %, mean ± standard deviation"
 
 
-def _shown_probes(probes: pd.DataFrame, zoo: Zoo) -> Table:
+def shown_measures(measures: pd.DataFrame) -> pd.DataFrame:
+    """`measures_table` to read: the columns of Table 2."""
+    lines = []
+    for row in measures[measures["measure"].isin(list(WORDS))].to_dict("records"):
+        theirs = (
+            f"{row['published_mean']:.1f} ± {row['published_std']:.1f}" if np.isfinite(row["published_mean"]) else "–"
+        )
+        ours = f"{row['mean']:.1f} ± {row['std']:.1f}"
+        lines.append({"measure": WORDS[row["measure"]], "ours": ours, "n": str(row["n"]), "published": theirs})
+    return pd.DataFrame(lines)
+
+
+def _probes_title(probes: pd.DataFrame, zoo: Zoo) -> str:
     first = probes.iloc[0]
-    title = (
+    return (
         f"What weights of {zoo.name} tell, on {first['models']} test models ({first['n']} states): R² of numbers, share of "
         "names that are right, in %, with 95 % interval over models; published in brackets"
     )
-    table = Table(title=title, title_justify="left")
+
+
+def shown_probes(probes: pd.DataFrame) -> pd.DataFrame:
+    """`probes_table` to read: a row a target, a column a feature and probe."""
     columns = list(dict.fromkeys(zip(probes["feature"], probes["probe"], strict=True)))
-    for column in ["target", *(f"{feature}, {probe}" for feature, probe in columns)]:
-        table.add_column(column)
+    lines = []
     for target, rows in probes.groupby("target", sort=False):
         cells = rows.set_index(["feature", "probe"])
-        table.add_row(str(target), *(_cell(cells.loc[key]) for key in columns))
-    return table
+        lines.append({"target": str(target), **{f"{f}, {p}": _cell(cells.loc[(f, p)]) for f, p in columns}})
+    return pd.DataFrame(lines)
 
 
 def _cell(row: pd.Series) -> str:

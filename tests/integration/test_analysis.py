@@ -1,5 +1,7 @@
 """`task=analysis` on real digits: what it writes, against plain modules and plain loops over pairs."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,15 @@ import torch
 from scipy.spatial.distance import pdist
 
 from analysis.measures import measure, viable
-from analysis.zoo_analysis import PUBLISHED, _shown_probes, analyse_zoo, measures_table, probe_epochs, probes_table
+from analysis.zoo_analysis import (
+    PUBLISHED,
+    analyse_zoo,
+    measures_table,
+    probe_epochs,
+    probes_table,
+    shown_measures,
+    shown_probes,
+)
 from run import CONFIG_DIR
 from tests.integration.test_hyperrep import TINY, ZOO
 from tests.integration.test_train_zoo import configure, train
@@ -124,8 +134,24 @@ def test_published_rows(root):
     assert row.loc["accuracy", ["published_mean", "published_std"]].tolist() == [91.1, 0.9]
     assert row.loc["l2", ["published_mean", "published_std"]].tolist() == [124.1, 4.9]
     lines = table(root, "probes").assign(published=0.988, unclear=True)
-    shown = _shown_probes(lines, Zoo.open(root / "zoos" / "digits_seed"))
-    assert "(98.8?)" in next(iter(shown.columns[1].cells))
+    assert "(98.8?)" in shown_probes(lines)["w, linear"].iloc[0]
+    assert (
+        shown_measures(row.reset_index()).set_index("measure").loc["CKA, mean over layers", "published"] == "77.2 ± 5.2"
+    )
+
+
+def test_the_card(root):
+    card = (root / "analysis" / "digits_seed" / "card.html").read_text()
+    assert card.count("<svg") == 2
+    for words in (
+        "24 (15 train, 5 val, 4 test)",
+        "half of the models end between",
+        "agree on",
+        "s(w), linear",
+        "Zoo.open",
+    ):
+        assert words in card
+    assert "http://" not in re.sub(r'(xmlns(:\w+)?|rdf:\w+|href)="[^"]*"', "", card), "it must stand by itself"
 
 
 def test_epochs_that_are_probed(root):

@@ -1,0 +1,116 @@
+"""The card of a zoo: one page that says what it is, how it does, and how to load and make it again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader
+from matplotlib.figure import Figure
+
+from analysis.figures import COLOURS, STYLE, svg
+from analysis.measures import Measures
+from zoo import Zoo
+from zoo.files import write_file
+
+PAIRS = {
+    "agreement": "agreement κ",
+    "cka": "CKA, mean over layers",
+    "l2": "ℓ2 distance / mean norm",
+    "cosine": "cosine distance",
+}
+
+
+def write_card(
+    folder: Path, zoo: Zoo, found: Measures, by_epoch: pd.DataFrame, tables: dict[str, pd.DataFrame]
+) -> Path:
+    """Write <folder>/card.html, self-contained; its path.
+
+    Args:
+        folder: where.
+        zoo: whose card.
+        found: its measures.
+        by_epoch: as `analysis.measures.performance` gives it.
+        tables: what is shown as tables, by title.
+    """
+    description = zoo.description
+    splits = ", ".join(f"{(zoo.models['split'] == split).sum()} {split}" for split in ("train", "val", "test"))
+    facts = {
+        "models": f"{zoo.n_models} ({splits})",
+        "not viable": f"{found.diverged} diverged, {found.beyond} beyond the weight threshold; left out below",
+        "states of a model": f"{len(zoo.epochs)} (epochs 0 to {zoo.epochs[-1]}; 0 is before training)",
+        "architecture": f"{description['arch']['name']}, {zoo.n_parameters:,} parameters",
+        "images": f"{description['dataset']['title']}, {description['dataset']['sizes']['train']:,} for training",
+        "fingerprint of the images": description["dataset"]["fingerprint"],
+        "published as": description.get("published") or "–",
+        **({"about": description["about"]} if "about" in description else {}),
+    }
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    page = environment.get_template("card.html.j2").render(
+        name=zoo.name,
+        facts=facts,
+        figures={
+            "performance": svg(performance_figure(by_epoch, zoo.name)),
+            "pairs": svg(pairs_figure(found, zoo.name)),
+        },
+        tables={title: table.to_html(index=False, border=0, escape=True) for title, table in tables.items()},
+        last=zoo.epochs[-1],
+        command=description["command"],
+        spec=json.dumps({key: description[key] for key in ("spec", "protocol", "arch", "versions")}, indent=1),
+    )
+    file = folder / "card.html"
+    write_file(file, page.encode())
+    return file
+
+
+def performance_figure(by_epoch: pd.DataFrame, name: str) -> Figure:
+    """Figure 2: test accuracy by epoch, as boxes (quartiles, whiskers to the extremes)."""
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        figure = Figure(figsize=(8, 3.4))
+        axes = figure.subplots()
+    shown = by_epoch.iloc[np.unique(np.linspace(0, len(by_epoch) - 1, 26).round().astype(int))]
+    boxes: list[dict[str, Any]] = [
+        {"whislo": 100 * row["q0"], "q1": 100 * row["q25"], "med": 100 * row["q50"], "q3": 100 * row["q75"],
+         "whishi": 100 * row["q100"]}
+        for row in shown.to_dict("records")
+    ]  # fmt: skip
+    width = 0.6 * float(np.diff(shown["epoch"]).min()) if len(shown) > 1 else 0.6
+    parts = axes.bxp(
+        boxes, positions=shown["epoch"].tolist(), widths=width, showfliers=False, patch_artist=True, manage_ticks=False
+    )
+    for box in parts["boxes"]:
+        box.set(facecolor=COLOURS[0], alpha=0.5)
+    for line in parts["medians"]:
+        line.set(color=COLOURS[1])
+    axes.set(xlabel="epoch", ylabel="test accuracy (%)")
+    last = by_epoch.iloc[-1]
+    axes.set_title(
+        f"{name}: half of the models end between {100 * last['q25']:.1f} and {100 * last['q75']:.1f} % (n = {last['n']:.0f})"
+    )
+    figure.tight_layout()
+    return figure
+
+
+def pairs_figure(found: Measures, name: str) -> Figure:
+    """How alike models are: distributions over all pairs."""
+    shown = [key for key in PAIRS if key in found.pairs and len(found.pairs[key])]
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        figure = Figure(figsize=(2.6 * max(1, len(shown)), 2.8))
+        panels = np.atleast_1d(figure.subplots(1, max(1, len(shown))))
+    for axes, (i, key) in zip(panels, enumerate(shown)):
+        values = 100 * found.pairs[key]
+        axes.hist(values, bins=60, color=COLOURS[i], alpha=0.8)
+        axes.axvline(values.mean(), color="black", linestyle="--", linewidth=1)
+        axes.set(xlabel=f"{PAIRS[key]} (%)", yticks=[])
+    mean = (
+        100 * found.pairs["agreement"].mean()
+        if "agreement" in found.pairs and len(found.pairs["agreement"])
+        else np.nan
+    )
+    figure.suptitle(f"{name}: two models agree on {mean:.1f} % of the test images (dashed: means)", x=0.01, ha="left")
+    figure.tight_layout()
+    return figure
