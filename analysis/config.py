@@ -17,6 +17,8 @@ class AnalysisConfig:
     cka_images: int = field(metadata={"min": 2})
     targets: list[str]
     probe_epochs: list[int] | None = field(metadata={"min": 0})
+    early_epochs: list[int] = field(metadata={"min": 0})
+    others: list[str]
     probes: list[str] = field(metadata={"choices": PROBES})
     features: dict[str, str]
 

@@ -1,13 +1,13 @@
 """`task=analysis`: a zoo in numbers, beside the published ones (Model Zoos, Schürholt et al., 2022, Tables 2 and 3, Figure 2).
 
 Written to <root>/analysis/<zoo>/: measures.csv (Table 2), pairs.csv (how the measures of pairs are distributed),
-performance.csv (Figure 2), probes.csv (Table 3) and card.html, the zoo's card with all of it.
+performance.csv (Figure 2), probes.csv (Table 3), early.csv and across.csv (see `analysis.prediction`), and the zoo's card
+with all of it, card.html.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -15,16 +15,14 @@ import pandas as pd
 
 from analysis.card import write_card
 from analysis.measures import Measures, measure, performance
-from analysis.probes import PROBES, Score, split_of
+from analysis.prediction import PUBLISHED, across_table, early_table, probes_table
 from analysis.results import rich_table
 from zoo import Zoo
 from zoo.errors import UserError
 from zoo.files import write_file
 from zoo.images import ImageData
-from zoo.model_dataset import ModelDataset
 from zoo.training import console, read_images
 
-PUBLISHED = Path(__file__).with_name("published_zoos.csv")  # Model Zoos (2022), Tables 2 and 3
 BINS = 100  # of distributions over pairs
 WORDS = {"accuracy": "test accuracy", "agreement": "agreement κ", "cka": "CKA, mean over layers", "weights": "weights",
          "l2": "ℓ2 distance / mean norm", "cosine": "cosine distance"}  # fmt: skip
@@ -45,12 +43,20 @@ def analyse_zoo(config: Any) -> None:
         "pairs": distributions(found),
         "performance": performance(zoo, found.models),
         "probes": probes_table(config, zoo, found.models),
+        "early": early_table(config, zoo, found.models),
+        "across": across_table(config, zoo, found.models),
     }
     for name, table in written.items():
         write_file(folder / f"{name}.csv", table.to_csv(index=False).encode())
     shown = {_measures_title(found, zoo): shown_measures(written["measures"])}
     if len(written["probes"]):
         shown[_probes_title(written["probes"], zoo)] = shown_probes(written["probes"])
+    if len(written["early"]):
+        shown[f"How {zoo.name} will end: R² (Kendall's τ) of the final test accuracy, in %"] = shown_early(
+            written["early"]
+        )
+    if len(written["across"]):
+        shown[f"Fitted on another zoo, on test models of {zoo.name}; in %"] = shown_across(written["across"])
     for title, table in shown.items():
         console.print(rich_table(title, table), highlight=False)
     card = write_card(folder, zoo, found, written["performance"], shown)
@@ -98,48 +104,6 @@ def distributions(found: Measures) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def probes_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
-    """Table 3's row: every feature, probe and target that varies.
-
-    Columns: feature, probe, target, the fields of `Score`, published (as a share, like value) and unclear (how it is
-    printed).
-
-    Args:
-        config: with `analysis`.
-        zoo: whose models.
-        models: ids of those that are viable.
-    """
-    chosen, epochs = config.analysis, probe_epochs(config, zoo)
-    data = ModelDataset(zoo, None, epochs, ["split", *chosen.targets], models=models)
-    states = data.table.loc[:, ~data.table.columns.duplicated()]
-    targets = [name for name in chosen.targets if states.loc[states["split"] == "train", name].nunique() > 1]
-    published = pd.read_csv(PUBLISHED)
-    published = published[(published["zoo"] == zoo.name) & (published["table"] == 3)].set_index(["feature", "column"])
-    lines = []
-    for feature, path in chosen.features.items():
-        values = resolve_name(path)(config, zoo, states, data.weights.numpy())
-        for target in targets:
-            train, val, test = (split_of(values, states, target, split) for split in ("train", "val", "test"))
-            for probe in chosen.probes:
-                score: Score = PROBES[probe](train, val, test)
-                same = probe == "linear" and (feature, target) in published.index
-                theirs = published.loc[(feature, target)] if same else {"value": np.nan, "unclear": False}
-                line = {"feature": feature, "probe": probe, "target": target, **vars(score)}
-                lines.append(line | {"published": theirs["value"] / 100, "unclear": bool(theirs["unclear"])})
-    return pd.DataFrame(lines)
-
-
-def probe_epochs(config: Any, zoo: Zoo) -> list[int]:
-    """The epochs whose states are probed: a tenth, three tenths and the end of the training unless the config says others.
-
-    The paper does not say which it used; the published notebook means 5, 15 and 25 and uses 5, 15 and 50.
-    """
-    if config.analysis.probe_epochs is not None:
-        return list(zoo.choose_epochs(config.analysis.probe_epochs))
-    last = zoo.epochs[-1]
-    return sorted({max(1, round(last / 10)), max(1, round(3 * last / 10)), last})
-
-
 def _measures_title(found: Measures, zoo: Zoo) -> str:
     left = f", {found.diverged} diverged and {found.beyond} beyond the weight threshold left out" * (
         found.diverged + found.beyond > 0
@@ -177,6 +141,25 @@ def shown_probes(probes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def shown_early(early: pd.DataFrame) -> pd.DataFrame:
+    """`early_table` to read: a row an epoch and probe, a column a feature."""
+    lines = []
+    for (epoch, probe), rows in early.groupby(["epoch", "probe"], sort=False):
+        scores = {str(row["feature"]): f"{_cell(row)} ({100 * row['tau']:.1f})" for _, row in rows.iterrows()}
+        lines.append({"from epoch": str(epoch), "probe": str(probe), **scores})
+    return pd.DataFrame(lines)
+
+
+def shown_across(across: pd.DataFrame) -> pd.DataFrame:
+    """`across_table` to read: a row another zoo and target, a column a feature and probe."""
+    lines = []
+    for (source, target), rows in across.groupby(["source", "target"], sort=False):
+        scores = {f"{row['feature']}, {row['probe']}": _cell(row) for _, row in rows.iterrows()}
+        lines.append({"fitted on": str(source), "target": str(target), **scores})
+    return pd.DataFrame(lines)
+
+
 def _cell(row: pd.Series) -> str:
-    theirs = f" ({100 * row['published']:.1f}{'?' if row['unclear'] else ''})" if np.isfinite(row["published"]) else ""
+    known = np.isfinite(row.get("published", np.nan))
+    theirs = f" ({100 * row['published']:.1f}{'?' if row['unclear'] else ''})" if known else ""
     return f"{100 * row['value']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]{theirs}"

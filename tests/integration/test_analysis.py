@@ -9,12 +9,11 @@ import torch
 from scipy.spatial.distance import pdist
 
 from analysis.measures import measure, viable
+from analysis.prediction import PUBLISHED, across_table, early_table, probe_epochs, probes_table
 from analysis.zoo_analysis import (
-    PUBLISHED,
     analyse_zoo,
     measures_table,
-    probe_epochs,
-    probes_table,
+    shown_across,
     shown_measures,
     shown_probes,
 )
@@ -103,6 +102,37 @@ def test_probes(root):
     zoo = Zoo.open(root / "zoos" / "digits_seed")
     assert (found["models"] == (zoo.models["split"] == "test").sum()).all()
     assert (found["n"] == 2 * found["models"]).all()  # states of the epochs 1 and 4
+
+
+def test_the_end_from_the_beginning(root):
+    found, zoo = table(root, "early"), Zoo.open(root / "zoos" / "digits_seed")
+    assert set(found["epoch"]) == {1, 2}  # the training ends at 4: 5 is not before it
+    assert set(found["feature"]) == {"w", "s(w)", "validation accuracy"}
+    states = zoo.metrics.merge(zoo.models[["model_id", "split"]])
+    at = {e: states[states["epoch"] == e].set_index("model_id") for e in (2, 4)}
+    x = np.c_[at[2]["val_acc"], np.ones(24)]
+    y, split = at[4]["test_acc"].to_numpy(), at[4]["split"].to_numpy()
+    known = found[(found["epoch"] == 2) & (found["feature"] == "validation accuracy") & (found["probe"] == "linear")]
+    train, test = split == "train", split == "test"
+    beta = np.linalg.solve(x[train].T @ x[train] + known["chosen"].item() * np.eye(2), x[train].T @ y[train])
+    expected = 1 - ((x[test] @ beta - y[test]) ** 2).mean() / y[test].var()
+    assert known["value"].item() == pytest.approx(expected)
+    assert early_table(configure(root, *WORDS, "analysis.early_epochs=[]"), zoo, np.arange(24)).empty
+
+
+def test_probes_of_another_zoo(root):
+    zoo, config = Zoo.open(root / "zoos" / "digits_seed"), configure(root, *WORDS, "analysis.others=[digits_seed]")
+    here = probes_table(config, zoo, np.arange(24)).set_index(["feature", "probe", "target"])
+    found = across_table(config, zoo, np.arange(24))
+    assert set(found["source"]) == {"digits_seed"}
+    for row in found.to_dict("records"):  # its own probes: the same
+        assert here.loc[(row["feature"], row["probe"], row["target"]), "value"] == row["value"]
+    assert len(shown_across(found)) == 3
+    with pytest.raises(UserError, match="no zoo in"):
+        across_table(configure(root, *WORDS, "analysis.others=[nowhere]"), zoo, np.arange(24))
+    train(root, *ZOO, "zoo.name=other", "arch=cnn_4", "zoo.models=2", "zoo.epochs=0")
+    with pytest.raises(UserError, match="another architecture"):
+        across_table(configure(root, *WORDS, "analysis.others=[other]"), zoo, np.arange(24))
 
 
 def test_embeddings_are_features(root):

@@ -1,0 +1,128 @@
+"""What a zoo's weights tell of its models, as tables: properties (Model Zoos, 2022, Table 3), the end of a training from its
+beginning, and whether what was learnt on one zoo holds on another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.measures import viable
+from analysis.probes import PROBES, split_of
+from zoo import Zoo
+from zoo.errors import UserError
+from zoo.model_dataset import ModelDataset
+
+PUBLISHED = Path(__file__).with_name("published_zoos.csv")  # Model Zoos (2022), Tables 2 and 3
+
+
+def probes_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
+    """Table 3's row: every feature, probe and target that varies.
+
+    Columns: feature, probe, target, the fields of `Score`, published (as a share, like value) and unclear (how it is
+    printed).
+
+    Args:
+        config: with `analysis`.
+        zoo: whose models.
+        models: ids of those that are viable.
+    """
+    chosen = config.analysis
+    states, features = _states(config, zoo, models, probe_epochs(config, zoo), chosen.targets)
+    published = pd.read_csv(PUBLISHED)
+    published = published[(published["zoo"] == zoo.name) & (published["table"] == 3)].set_index(["feature", "column"])
+    lines = []
+    for feature, values in features.items():
+        for target in _varying(states, chosen.targets):
+            splits = [split_of(values, states, target, split) for split in ("train", "val", "test")]
+            for probe in chosen.probes:
+                same = probe == "linear" and (feature, target) in published.index
+                theirs: Any = published.loc[(feature, target)] if same else {"value": np.nan, "unclear": False}
+                line = {"feature": feature, "probe": probe, "target": target, **vars(PROBES[probe](*splits))}
+                lines.append(line | {"published": theirs["value"] / 100, "unclear": bool(theirs["unclear"])})
+    return pd.DataFrame(lines)
+
+
+def early_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
+    """The test accuracy that a model will end with, from its state at an early epoch.
+
+    Columns: epoch, feature, probe and the fields of `Score`. The feature "validation accuracy" is what one would go by
+    without looking at weights: that of the same epoch.
+
+    Args:
+        config: with `analysis.early_epochs`; those that are not before the last epoch are left out.
+        zoo: whose models.
+        models: ids of those that are viable.
+    """
+    last = zoo.metrics[zoo.metrics["epoch"] == zoo.epochs[-1]].set_index("model_id")["test_acc"]
+    lines = []
+    for epoch in [epoch for epoch in config.analysis.early_epochs if epoch < zoo.epochs[-1]]:
+        states, features = _states(config, zoo, models, [epoch], ["val_acc"])
+        states = states.assign(final=last[states["model_id"]].to_numpy())
+        if states["val_acc"].notna().all():
+            features["validation accuracy"] = states[["val_acc"]].to_numpy(np.float64)
+        for feature, values in features.items():
+            splits = [split_of(values, states, "final", split) for split in ("train", "val", "test")]
+            for probe in config.analysis.probes:
+                lines.append({"epoch": epoch, "feature": feature, "probe": probe, **vars(PROBES[probe](*splits))})
+    return pd.DataFrame(lines)
+
+
+def across_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
+    """Probes fitted on other zoos (`analysis.others`), on this one's test models.
+
+    Columns: source, feature, probe, target and the fields of `Score`.
+
+    Raises:
+        UserError: if another zoo is not there, or has another architecture.
+    """
+    chosen, lines = config.analysis, []
+    for name in chosen.others:
+        other = Zoo.open(zoo.path.with_name(name))
+        if other.description["arch"] != zoo.description["arch"]:
+            raise UserError(f"analysis.others: {name} has models of another architecture than {zoo.name}")
+        theirs = other.models["model_id"][
+            viable(other.weights(epochs=[other.epochs[-1]])[:, 0], chosen.weight_threshold)[1]
+        ].to_numpy()
+        states, features = _states(config, zoo, models, probe_epochs(config, zoo), chosen.targets)
+        fitted, known = _states(config, other, theirs, probe_epochs(config, other), chosen.targets)
+        for feature, values in features.items():
+            for target in [t for t in _varying(fitted, chosen.targets) if t in _varying(states, chosen.targets)]:
+                train, val = (split_of(known[feature], fitted, target, split) for split in ("train", "val"))
+                test = split_of(values, states, target, "test")
+                for probe in chosen.probes:
+                    line = {"source": name, "feature": feature, "probe": probe, "target": target}
+                    lines.append(line | vars(PROBES[probe](train, val, test)))
+    return pd.DataFrame(lines)
+
+
+def probe_epochs(config: Any, zoo: Zoo) -> list[int]:
+    """The epochs whose states are probed: a tenth, three tenths and the end of the training unless the config says others.
+
+    The paper does not say which it used; the published notebook means 5, 15 and 25 and uses 5, 15 and 50.
+    """
+    if config.analysis.probe_epochs is not None:
+        return list(zoo.choose_epochs(config.analysis.probe_epochs))
+    last = zoo.epochs[-1]
+    return sorted({max(1, round(last / 10)), max(1, round(3 * last / 10)), last})
+
+
+def _states(
+    config: Any, zoo: Zoo, models: np.ndarray, epochs: list[int], properties: list[str]
+) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """States of some models with their split and properties, and their features [states, F] by name."""
+    data = ModelDataset(zoo, None, epochs, ["split", *properties], models=models)
+    states = data.table.loc[:, ~data.table.columns.duplicated()]
+    features = {
+        name: resolve_name(path)(config, zoo, states, data.weights.numpy())
+        for name, path in config.analysis.features.items()
+    }
+    return states, features
+
+
+def _varying(states: pd.DataFrame, targets: list[str]) -> list[str]:
+    """The targets that have several values among models of the train split."""
+    return [name for name in targets if states.loc[states["split"] == "train", name].nunique() > 1]
