@@ -26,7 +26,7 @@ PAIRS = {
 
 
 def write_card(
-    folder: Path, zoo: Zoo, found: Measures, by_epoch: pd.DataFrame, tables: dict[str, pd.DataFrame]
+    folder: Path, zoo: Zoo, found: Measures, figures: dict[str, Figure], tables: dict[str, pd.DataFrame]
 ) -> Path:
     """Write <folder>/card.html, self-contained; its path.
 
@@ -34,7 +34,7 @@ def write_card(
         folder: where.
         zoo: whose card.
         found: its measures.
-        by_epoch: as `analysis.measures.performance` gives it.
+        figures: that are shown, by a short name.
         tables: what is shown as tables, by title.
     """
     description = zoo.description
@@ -53,10 +53,7 @@ def write_card(
     page = environment.get_template("card.html.j2").render(
         name=zoo.name,
         facts=facts,
-        figures={
-            "performance": svg(performance_figure(by_epoch, zoo.name)),
-            "pairs": svg(pairs_figure(found, zoo.name)),
-        },
+        figures={name: svg(figure) for name, figure in figures.items()},
         tables={title: table.to_html(index=False, border=0, escape=True) for title, table in tables.items()},
         last=zoo.epochs[-1],
         command=description["command"],

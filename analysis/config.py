@@ -15,6 +15,7 @@ class AnalysisConfig:
 
     weight_threshold: float | None = field(metadata={"above": 0.0})
     cka_images: int = field(metadata={"min": 2})
+    map_states: int = field(metadata={"min": 0})
     targets: list[str]
     probe_epochs: list[int] | None = field(metadata={"min": 0})
     early_epochs: list[int] = field(metadata={"min": 0})

@@ -1,8 +1,8 @@
 """`task=analysis`: a zoo in numbers, beside the published ones (Model Zoos, Schürholt et al., 2022, Tables 2 and 3, Figure 2).
 
 Written to <root>/analysis/<zoo>/: measures.csv (Table 2), pairs.csv (how the measures of pairs are distributed),
-performance.csv (Figure 2), probes.csv (Table 3), early.csv and across.csv (see `analysis.prediction`), and the zoo's card
-with all of it, card.html.
+performance.csv (Figure 2), map.csv (Figure 3), neighbours.csv (whether weights cluster by factor), probes.csv (Table 3),
+early.csv and across.csv (see `analysis.prediction`), and the zoo's card with all of it, card.html.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.card import write_card
+from analysis.card import pairs_figure, performance_figure, write_card
+from analysis.maps import NEIGHBOURS, alike, map_figure, weights_map
 from analysis.measures import Measures, measure, performance
 from analysis.prediction import PUBLISHED, across_table, early_table, probes_table
 from analysis.results import rich_table
@@ -21,6 +22,7 @@ from zoo import Zoo
 from zoo.errors import UserError
 from zoo.files import write_file
 from zoo.images import ImageData
+from zoo.spec import FACTORS
 from zoo.training import console, read_images
 
 BINS = 100  # of distributions over pairs
@@ -45,6 +47,7 @@ def analyse_zoo(config: Any) -> None:
         "probes": probes_table(config, zoo, found.models),
         "early": early_table(config, zoo, found.models),
         "across": across_table(config, zoo, found.models),
+        "neighbours": neighbours_table(zoo, found.models),
     }
     for name, table in written.items():
         write_file(folder / f"{name}.csv", table.to_csv(index=False).encode())
@@ -55,11 +58,22 @@ def analyse_zoo(config: Any) -> None:
         shown[f"How {zoo.name} will end: R² (Kendall's τ) of the final test accuracy, in %"] = shown_early(
             written["early"]
         )
+    if len(written["neighbours"]):
+        title = f"How often the {NEIGHBOURS} nearest models of {zoo.name} share a factor, at epoch {found.epoch}; in %"
+        shown[title] = shown_neighbours(written["neighbours"])
     if len(written["across"]):
         shown[f"Fitted on another zoo, on test models of {zoo.name}; in %"] = shown_across(written["across"])
     for title, table in shown.items():
         console.print(rich_table(title, table), highlight=False)
-    card = write_card(folder, zoo, found, written["performance"], shown)
+    figures = {
+        "performance": performance_figure(written["performance"], zoo.name),
+        "pairs": pairs_figure(found, zoo.name),
+    }
+    if config.analysis.map_states and len(found.models) > 2:
+        table = weights_map(zoo, found.models, config.analysis.map_states)
+        write_file(folder / "map.csv", table.to_csv(index=False).encode())
+        figures["map"] = map_figure(table, zoo.name)
+    card = write_card(folder, zoo, found, figures, shown)
     console.print(f"Tables and card: {card}", highlight=False, soft_wrap=True)
 
 
@@ -102,6 +116,17 @@ def distributions(found: Measures) -> pd.DataFrame:
         shares = counts / max(1, len(values))
         parts.append(pd.DataFrame({"measure": name, "low": edges[:-1], "high": edges[1:], "share": shares}))
     return pd.concat(parts, ignore_index=True)
+
+
+def neighbours_table(zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
+    """Whether weights cluster by factor at the last epoch: factor, alike and chance (see `analysis.maps.alike`)."""
+    rows = zoo.models.set_index("model_id").loc[models]
+    weights = zoo.weights(models=models, epochs=[zoo.epochs[-1]])[:, 0]
+    found = []
+    for factor in [factor for factor in FACTORS if rows[factor].nunique() > 1]:
+        near, chance = alike(weights, models, rows[factor].to_numpy())
+        found.append({"factor": factor, "alike": near, "chance": chance, "n": len(models)})
+    return pd.DataFrame(found)
 
 
 def _measures_title(found: Measures, zoo: Zoo) -> str:
@@ -148,6 +173,19 @@ def shown_early(early: pd.DataFrame) -> pd.DataFrame:
         scores = {str(row["feature"]): f"{_cell(row)} ({100 * row['tau']:.1f})" for _, row in rows.iterrows()}
         lines.append({"from epoch": str(epoch), "probe": str(probe), **scores})
     return pd.DataFrame(lines)
+
+
+def shown_neighbours(neighbours: pd.DataFrame) -> pd.DataFrame:
+    """`neighbours_table` to read."""
+    return pd.DataFrame(
+        {
+            "factor": row["factor"].replace("_", " "),
+            "nearest share it": f"{100 * row['alike']:.1f}",
+            "any two": f"{100 * row['chance']:.1f}",
+            "n": str(row["n"]),
+        }
+        for row in neighbours.to_dict("records")
+    )
 
 
 def shown_across(across: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.spatial.distance import pdist
 
+from analysis.maps import alike, map_figure
 from analysis.measures import measure, viable
 from analysis.prediction import PUBLISHED, across_table, early_table, probe_epochs, probes_table
 from analysis.zoo_analysis import (
@@ -24,7 +25,7 @@ from zoo import Zoo
 from zoo.errors import UserError
 from zoo.training import read_images
 
-WORDS = [*ZOO, "analysis.cka_images=20"]
+WORDS = [*ZOO, "analysis.cka_images=20", "analysis.map_states=60"]
 
 
 @pytest.fixture(scope="module")
@@ -170,9 +171,36 @@ def test_published_rows(root):
     )
 
 
+def test_neighbours_that_share_a_factor():
+    random, models = np.random.default_rng(0), np.repeat(np.arange(40), 3)
+    labels = np.array(["a", "b", "b", "b"])[models % 4]
+    apart = random.normal(size=(120, 5)) + 50 * (labels == "a")[:, None]
+    near, chance = alike(apart, models, labels)
+    # Each "a" has 9 other models of its kind, 27 states: enough neighbours. Of others, 27 of 117 are "a", 87 of 117 "b".
+    assert near == 1
+    assert chance == pytest.approx(0.25 * 27 / 117 + 0.75 * 87 / 117)
+    mixed, _ = alike(random.normal(size=(120, 5)), models, labels)
+    assert mixed == pytest.approx(chance, abs=0.07)
+    own = random.normal(size=(40, 5))[models] + 1e-6 * random.normal(size=(120, 5))  # a model's states lie together
+    assert alike(own, models, models)[0] == 0, "they are no neighbours of their own"
+    assert np.isnan(alike(own[:3], models[:3], labels[:3])[0])
+
+
+def test_factors_on_the_map():
+    table = pd.DataFrame({"model_id": range(8), "epoch": 0, "x": range(8), "y": range(8), "init": ["a", "b"] * 4,
+                          "activation": "tanh", "optimizer": "adam", "lr": 0.1, "weight_decay": 0.0, "dropout": 0.0})  # fmt: skip
+    figure = map_figure(table, "z")
+    assert [axes.get_title() or axes.get_title(loc="left") for axes in figure.axes][1] == "init"
+    assert "UMAP of the weights of 8 models" in figure.get_suptitle()
+
+
 def test_the_card(root):
     card = (root / "analysis" / "digits_seed" / "card.html").read_text()
-    assert card.count("<svg") == 2
+    assert card.count("<svg") == 3
+    shown = table(root, "map")
+    assert len(shown) == 60
+    assert set(shown["epoch"]) == {0, 1, 2, 3, 4}
+    assert np.isfinite(shown[["x", "y"]]).all(axis=None)
     for words in (
         "24 (15 train, 5 val, 4 test)",
         "half of the models end between",
