@@ -31,8 +31,7 @@ def run(composed: DictConfig) -> None:
     from zoo.errors import UserError
 
     try:
-        config = read_config(composed, config_type())
-        config.overrides = list(HydraConfig.get().overrides.task)
+        config = read_config(composed, config_type(), HydraConfig.get().overrides.task)
         for step in config.task.run:
             resolve_name(step)(config)
     except UserError as error:

@@ -27,7 +27,7 @@ def weights_map(zoo: Zoo, models: np.ndarray, states: int) -> pd.DataFrame:
 
     Args:
         zoo: finished.
-        models: ids of those that are viable; the first of them are shown, as many as fit.
+        models: ids of those that are viable; as many of them are shown as fit.
         states: how many are shown at most.
 
     Returns:
@@ -38,7 +38,8 @@ def weights_map(zoo: Zoo, models: np.ndarray, states: int) -> pd.DataFrame:
         import umap  # takes about 15 s the first time
 
     epochs = [zoo.epochs[i] for i in np.unique(np.linspace(0, len(zoo.epochs) - 1, EPOCHS).round().astype(int))]
-    shown = models[: max(1, states // len(epochs))]
+    # Spread over the rows: these go seed by seed.
+    shown = models[np.unique(np.linspace(0, len(models) - 1, max(1, states // len(epochs))).round().astype(int))]
     data = zoo.dataset(None, epochs, ["test_acc", *FACTORS], models=shown)
     reducer = umap.UMAP(
         n_neighbors=min(25, len(data) - 1), min_dist=0.001, transform_seed=42, random_state=42, n_jobs=1

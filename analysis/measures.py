@@ -29,7 +29,8 @@ class Measures:
     Attributes:
         epoch: which.
         models: ids of the viable models, n of them; all else is of these.
-        diverged, beyond: how many are not viable because a weight is not finite, or is beyond the threshold.
+        diverged, beyond: how many are not viable because a weight or the test loss is not finite, or a weight is beyond the
+            threshold.
         accuracy: on the test images: float64 [n] in [0, 1].
         weights_mean, weights_std: over all weights of all models (ddof 0).
         pairs: for each pair of models, float32 [n (n - 1) / 2]: "agreement" (share of test images with the same predicted
@@ -80,9 +81,11 @@ def measure(zoo: Zoo, images: ImageData, config: Any, epoch: int | None = None) 
     (epoch,) = zoo.choose_epochs([zoo.epochs[-1] if epoch is None else epoch])
     arch = Architecture.from_dict(zoo.description["arch"])
     weights = zoo.weights(epochs=[epoch])[:, 0]
-    finite, within = viable(weights, config.analysis.weight_threshold)
-    rows, weights = zoo.models[within].reset_index(drop=True), np.ascontiguousarray(weights[within])
     metrics = zoo.metrics[zoo.metrics["epoch"] == epoch].set_index("model_id")
+    finite, within = viable(weights, config.analysis.weight_threshold)
+    scored = np.isfinite(metrics.loc[zoo.models["model_id"], "test_loss"].to_numpy(np.float64))
+    finite, within = finite & scored, within & scored  # finite weights can still give outputs that are not
+    rows, weights = zoo.models[within].reset_index(drop=True), np.ascontiguousarray(weights[within])
     if not len(rows):
         raise UserError(f"zoo {zoo.name!r}: no model is viable at epoch {epoch}; see analysis.weight_threshold")
     classes = predictions(arch, weights, rows, images.test, images, config.engine)

@@ -64,7 +64,7 @@ def early_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
         states = states.assign(final=last[states["model_id"]].to_numpy())
         if states["val_acc"].notna().all():
             features["validation accuracy"] = states[["val_acc"]].to_numpy(np.float64)
-        for feature, values in features.items():
+        for feature, values in features.items() if _varying(states, ["final"]) else ():
             splits = [split_of(values, states, "final", split) for split in ("train", "val", "test")]
             for probe in config.analysis.probes:
                 lines.append({"epoch": epoch, "feature": feature, "probe": probe, **vars(PROBES[probe](*splits))})
@@ -107,7 +107,7 @@ def probe_epochs(config: Any, zoo: Zoo) -> list[int]:
     if config.analysis.probe_epochs is not None:
         return list(zoo.choose_epochs(config.analysis.probe_epochs))
     last = zoo.epochs[-1]
-    return sorted({max(1, round(last / 10)), max(1, round(3 * last / 10)), last})
+    return sorted({min(last, max(1, round(last / 10))), min(last, max(1, round(3 * last / 10))), last})
 
 
 def _states(
@@ -115,14 +115,15 @@ def _states(
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """States of some models with their split and properties, and their features [states, F] by name."""
     data = ModelDataset(zoo, None, epochs, ["split", *properties], models=models)
-    states = data.table.loc[:, ~data.table.columns.duplicated()]
     features = {
-        name: resolve_name(path)(config, zoo, states, data.weights.numpy())
+        name: resolve_name(path)(config, zoo, data.table, data.weights.numpy())
         for name, path in config.analysis.features.items()
     }
-    return states, features
+    return data.table, features
 
 
 def _varying(states: pd.DataFrame, targets: list[str]) -> list[str]:
-    """The targets that have several values among models of the train split."""
+    """The targets that have several values among models of the train split; none where a split has no model."""
+    if not {"train", "val", "test"} <= set(states["split"]):
+        return []
     return [name for name in targets if states.loc[states["split"] == "train", name].nunique() > 1]

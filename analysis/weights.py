@@ -60,4 +60,4 @@ def pairwise_cosine(weights: np.ndarray, block: int = BLOCK) -> np.ndarray:
     values = np.asarray(weights, np.float64)
     norms = np.linalg.norm(values, axis=1, keepdims=True)
     directions = values / np.where(norms > 0, norms, 1)
-    return all_pairs(len(values), lambda i, j: 1 - directions[i] @ directions[j].T, block)
+    return all_pairs(len(values), lambda i, j: np.clip(1 - directions[i] @ directions[j].T, 0, 2), block)

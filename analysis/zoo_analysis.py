@@ -19,6 +19,7 @@ from analysis.measures import Measures, measure, performance
 from analysis.prediction import PUBLISHED, across_table, early_table, probes_table
 from analysis.results import rich_table
 from zoo import Zoo
+from zoo.architecture import Architecture
 from zoo.errors import UserError
 from zoo.files import write_file
 from zoo.images import ImageData
@@ -69,7 +70,7 @@ def analyse_zoo(config: Any) -> None:
         "performance": performance_figure(written["performance"], zoo.name),
         "pairs": pairs_figure(found, zoo.name),
     }
-    if config.analysis.map_states and len(found.models) > 2:
+    if config.analysis.map_states and len(found.models) > 3:
         table = weights_map(zoo, found.models, config.analysis.map_states)
         write_file(folder / "map.csv", table.to_csv(index=False).encode())
         figures["map"] = map_figure(table, zoo.name)
@@ -86,6 +87,12 @@ def _open(config: Any) -> tuple[Zoo, ImageData]:
     zoo = Zoo.open(path)
     if not zoo.finished:
         raise UserError(f"zoo {config.zoo.name!r} is not finished; {zoo.redo}")
+    if zoo.description["arch"].get("variational"):
+        raise UserError(
+            f"zoo {zoo.name!r} holds variances beside its weights: analyse {zoo.name}_masked, its kept weights"
+        )
+    if Architecture.from_dict(zoo.description["arch"]).n_buffers:
+        raise UserError(f"zoo {zoo.name!r}: task=analysis does not measure networks with BatchNorm yet")
     images = read_images(config)
     if images.fingerprint != zoo.description["dataset"]["fingerprint"]:
         raise UserError(

@@ -102,12 +102,17 @@ class Config:
 C = typing.TypeVar("C", bound=Config)
 
 
-def read_config(composed: DictConfig, kind: type[C] = Config) -> C:  # type: ignore[assignment]
+def read_config(
+    composed: DictConfig,
+    kind: type[C] = Config,  # type: ignore[assignment]
+    overrides: typing.Sequence[str] = (),
+) -> C:
     """The typed configuration.
 
     Args:
         composed: by Hydra.
         kind: `Config`, or a dataclass that adds the groups of other packages to it.
+        overrides: the words of the command line that it was composed of.
 
     Raises:
         UserError: with one line a mistake: unknown keys, wrong types, forbidden values, impossible combinations.
@@ -118,7 +123,9 @@ def read_config(composed: DictConfig, kind: type[C] = Config) -> C:  # type: ign
     except OmegaConfBaseException as error:
         raise UserError(f"{error.full_key}: cannot be resolved ({error.msg})") from error
     config = _typed(plain, kind, {}, "", problems)
-    problems = problems or combination_problems(config)
+    if not problems:
+        config.overrides = list(overrides)
+        problems = combination_problems(config)
     problems = problems or [problem for check in config.task.check for problem in resolve_name(check)(config)]
     if problems:
         raise UserError(mistakes(problems))
@@ -133,13 +140,33 @@ def derive(config: C, *words: str) -> C:
     Raises:
         UserError: as `read_config`, or if Hydra cannot compose it.
     """
-    overrides = {word.split("=")[0].lstrip("+"): word for word in (*config.overrides, *words)}
+    overrides = _joined(config, words)
     try:
-        derived = read_config(compose("config", list(overrides.values())), type(config))
+        return read_config(compose("config", overrides), type(config), overrides)
     except HydraException as error:
         raise UserError(f"{' '.join(words)}: {error}") from error
-    derived.overrides = list(overrides.values())
-    return derived
+
+
+def _joined(config: Config, words: typing.Sequence[str]) -> list[str]:
+    """The words of the command line and further ones, of each key the last."""
+    return list({word.split("=")[0].lstrip("+"): word for word in (*config.overrides, *words)}.values())
+
+
+def derived_problems(config: Config, *words: str) -> list[str]:
+    """What is wrong with words that are to be added to the command line of a configuration, a sentence each."""
+    _, problems = _known_words(_joined(config, words), False)
+    if problems:
+        return problems
+    try:
+        derive(config, *words)
+    except UserError as error:
+        return _sentences(error)
+    return []
+
+
+def _sentences(error: UserError) -> list[str]:
+    """The mistakes that an error tells, one by one."""
+    return [line.removeprefix("- ") for line in str(error).splitlines() if "othing was started" not in line]
 
 
 def mistakes(problems: list[str]) -> str:
@@ -326,11 +353,21 @@ def command_line_problems(
         kind: as in `read_config`.
     """
     with initialize_config_dir(str(config_dir), version_base="1.3"):
-        return word_problems(overrides, multirun, kind)
+        good, problems = _known_words(overrides, multirun)
+        for chosen in _one_at_a_time(good):
+            found = []
+            try:
+                read_config(compose("config", chosen), kind, chosen)
+            except HydraException as error:
+                found = [str(error)]
+            except UserError as error:
+                found = _sentences(error)
+            problems += [problem for problem in found if problem not in problems]
+    return problems
 
 
-def word_problems(words: list[str], multirun: bool = False, kind: type[Config] = Config) -> list[str]:
-    """As `command_line_problems`, where Hydra is initialised already, as it is while a configuration is checked."""
+def _known_words(words: list[str], multirun: bool) -> tuple[list[Override], list[str]]:
+    """The words of a command line whose groups, options and keys exist, and what is wrong with the others."""
     problems: list[str] = []
     parsed = []
     for text in words:
@@ -359,23 +396,14 @@ def word_problems(words: list[str], multirun: bool = False, kind: type[Config] =
     try:
         base = compose("config", [_as_text(override) for override in good])
     except HydraException as error:
-        return [*problems, str(error)]
+        return [], [*problems, str(error)]
     for override in values:
         unknown = None if override.is_add() else _unknown_key(base, override.key_or_group, groups)
         if unknown:
             problems.append(unknown)
         else:
             good.append(override)
-    for chosen in _one_at_a_time(good):
-        found = []
-        try:
-            read_config(compose("config", chosen), kind)
-        except HydraException as error:
-            found = [str(error)]
-        except UserError as error:
-            found = [line.removeprefix("- ") for line in str(error).splitlines() if "othing was started" not in line]
-        problems += [problem for problem in found if problem not in problems]
-    return problems
+    return good, problems
 
 
 def _groups(loader: Any, parent: str = "") -> set[str]:

@@ -45,6 +45,11 @@ def sparsify_problems(config: Any) -> list[str]:
             problems.append(f"sparsify.{name}: is missing, and sparsify={chosen.name} needs it")
         if given and not wanted:
             problems.append(f"sparsify.{name}: sparsify={chosen.name} has no such option")
+    if chosen.name == "magnitude" and chosen.steps is not None and chosen.steps > chosen.epochs:
+        problems.append(
+            f"sparsify.steps: got {chosen.steps}, but sparsify.epochs={chosen.epochs} ends before the last of them; "
+            "give at least as many epochs"
+        )
     if config.arch.variational:
         problems.append("arch.variational: task=sparsify sets it itself; leave it false")
     return problems
@@ -61,13 +66,21 @@ def sparsify_zoo(config: Any) -> None:
     if not (path / "zoo.json").exists():
         raise UserError(f"zoo {name!r} is not under {path.parent}: make it with python run.py zoo={name}")
     source = Zoo.open(path)
-    words = [
-        "task=zoo",
-        f"zoo.name={name}_{chosen.name}",
-        f"zoo.start.zoo={name}",
-        f"zoo.epochs={chosen.epochs}",
-        "zoo.models=null",
-    ]
+    dataset, size = source.description["dataset"], config.zoo.batch_size
+    if (dataset["name"], dataset["train_size"]) != (config.dataset.name, config.dataset.train_size):
+        raise UserError(
+            f"zoo {name!r} was trained on {dataset['name']} with dataset.train_size={dataset['train_size']}, not on "
+            f"{config.dataset.name} with {config.dataset.train_size}: use the zoo's own overrides"
+        )
+    if source.description["protocol"]["batch_size"] != size:
+        raise UserError(
+            f"zoo.batch_size: got {size}, but zoo {name!r} was trained with {source.description['protocol']['batch_size']}: "
+            "use the zoo's own overrides"
+        )
+    # Of the source's command line, what it starts from and what it prunes is no concern of the twin's.
+    words = ["task=zoo", f"zoo.name={name}_{chosen.name}", f"zoo.start.zoo={name}", "zoo.start.epoch=null"]
+    words += ["zoo.start.split=null", "zoo.start.seed=null", "zoo.pruned.share=0.0"]
+    words += [f"zoo.epochs={chosen.epochs}", "zoo.models=null"]
     if chosen.shared_seed:
         words.append(f"zoo.start.seed={source.models['seed'].iloc[0]}")
     if chosen.name == "magnitude":

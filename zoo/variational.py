@@ -64,7 +64,7 @@ class VariationalConv2d(nn.Conv2d):
         """The same convolution, its parameters shared, with variances at their start."""
         made = cls(
             layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation,  # type: ignore[arg-type]
-            layer.groups, layer.bias is not None,
+            layer.groups, layer.bias is not None, layer.padding_mode,
         )  # fmt: skip
         made.weight, made.bias = layer.weight, layer.bias
         made.log_sigma2 = nn.Parameter(torch.full_like(layer.weight, START))

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from hyperrep.config import hyperrep_problems
-from zoo.config import did_you_mean, folder_problems, word_problems
+from zoo.config import derived_problems, did_you_mean, folder_problems
 from zoo.errors import UserError
 from zoo.files import write_file
 from zoo.training import command
@@ -79,15 +79,16 @@ def downstream_problems(config: Any) -> list[str]:
             )
     for method in chosen.methods:
         problems += folder_problems("downstream.methods", method)
-    written = {f"downstream.methods.{method}": words or [] for method, words in chosen.methods.items()}
-    written["downstream.target_words"] = chosen.target_words or []
+    words = {f"downstream.methods.{method}": ["task=sample", *(own or [])] for method, own in chosen.methods.items()}
     if chosen.target is not None:
-        written["downstream.target"] = [f"zoo={chosen.target}"]
-    for key, words in written.items():
-        shape = [f"{key}: got {word!r}, which is not KEY=VALUE" for word in words if "=" not in word]
-        problems += shape or [
-            f"{key}: {problem}" for problem in (word_problems(words, kind=type(config)) if words else [])
-        ]
+        target = ["task=zoo", f"zoo={chosen.target}", f"zoo.name={chosen.target}"]
+        words["downstream.target"] = target
+        words["downstream.target_words"] = [*target, *(chosen.target_words or [])]
+    for key, own in words.items():
+        shape = [f"{key}: got {word!r}, which is not KEY=VALUE" for word in own if "=" not in word]
+        found = shape or derived_problems(config, *own)
+        known = [*problems, *(problem.partition(": ")[2] for problem in problems)]
+        problems += shape or [f"{key}: {problem}" for problem in found if problem not in known]
     return problems
 
 

@@ -212,6 +212,22 @@ def test_the_card(root):
     assert "http://" not in re.sub(r'(xmlns(:\w+)?|rdf:\w+|href)="[^"]*"', "", card), "it must stand by itself"
 
 
+def test_small_zoos(root):
+    """One model, and a zoo of epoch 0 alone: what can be measured is measured."""
+    train(root, *ZOO[1:], "zoo.name=one", "zoo.models=1")
+    analyse_zoo(configure(root, *WORDS, "zoo.name=one"))
+    assert pd.read_csv(root / "analysis" / "one" / "measures.csv").set_index("measure").loc["accuracy", "n"] == 1
+    train(root, *ZOO[1:], "zoo.name=start", "zoo.models=24", "zoo.epochs=0")
+    analyse_zoo(configure(root, *WORDS, "zoo.name=start"))
+    assert set(pd.read_csv(root / "analysis" / "start" / "probes.csv")["target"]) == {"test_acc", "ggap"}
+
+
+def test_a_zoo_with_variances_is_refused(root):
+    train(root, *ZOO[1:], "zoo.name=vd", "zoo.models=2", "zoo.epochs=0", "arch.variational=true")
+    with pytest.raises(UserError, match="analyse vd_masked"):
+        analyse_zoo(configure(root, *WORDS, "zoo.name=vd"))
+
+
 def test_epochs_that_are_probed(root):
     zoo = Zoo.open(root / "zoos" / "digits_seed")
     assert probe_epochs(configure(root, *WORDS), zoo) == [1, 4]

@@ -249,6 +249,24 @@ def test_mistakes_are_told_before_anything_starts(words, message):
     assert any(message in problem for problem in found), found
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        [
+            "downstream=transfer",
+            "zoo=mnist_seed",
+            "downstream.target=fmnist_seed",
+            'downstream.target_words=["zoo.models=200"]',
+        ],
+        ["zoo=mnist_seed", '+downstream.methods.MINE=["sampler=gaussian_wide30"]'],
+        ["sampler=flow", '+downstream.methods.F=["sampler.steps=500"]'],
+        ["zoo=mnist_seed", '+downstream.methods.F=["population.models=70"]'],
+    ],
+)
+def test_words_are_checked_with_those_of_the_command_line(words):
+    assert command_line_problems(["task=downstream", *words], run.CONFIG_DIR, False, config_type()) == []
+
+
 def test_reconstructions_are_fine_tuned_beside_their_originals(root):
     do(root, "task=downstream", "downstream=reconstruction", "downstream.epochs=2", "downstream.reported=[0,2]")
     table, zoo = results(root, "reconstruction"), Zoo.open(root / "zoos" / "digits_seed")

@@ -106,6 +106,7 @@ def test_one_seed_for_all(root, tmp_path):
         (["sparsify.share=0.5"], "sparsify.share: sparsify=vd has no such option"),
         (["sparsify=magnitude", "sparsify.steps=null"], "sparsify.steps: is missing, and sparsify=magnitude needs it"),
         (["sparsify=magnitude", "sparsify.share=1.0"], "sparsify.share: got 1.0"),
+        (["sparsify=magnitude", "sparsify.steps=10", "sparsify.epochs=3"], "sparsify.epochs=3 ends before the last"),
         (["arch.variational=true"], "task=sparsify sets it itself"),
         (["sparsify.name=vb"], "sparsify.name: got 'vb'"),
     ],
@@ -113,6 +114,12 @@ def test_one_seed_for_all(root, tmp_path):
 def test_mistakes_are_told_before_anything_starts(words, said):
     problems = command_line_problems(["task=sparsify", *words], run.CONFIG_DIR, False, run.config_type())
     assert said in "\n".join(problems)
+
+
+def test_a_twin_is_held_to_its_source(root):
+    for words, said in ((["dataset.train_size=100"], "train_size=200"), (["zoo.batch_size=20"], "was trained with 10")):
+        with pytest.raises(UserError, match=said):
+            sparsify(root, *words)
 
 
 def test_a_zoo_that_is_not_there_is_told(tmp_path):

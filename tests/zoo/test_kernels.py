@@ -131,7 +131,7 @@ def test_gradients_of_any_list_of_layers(data):
     side, width, layers = size, channels, []
     for _ in range(data.draw(st.integers(0, 2))):
         main, to_side, to_width = data.draw(convolutions(side))
-        if data.draw(st.booleans()):
+        if data.draw(st.booleans()) and (layers or width != to_width):
             layers.append({"residual": main, "shortcut": data.draw(shortcuts(side, width, to_side, to_width))})
         else:
             layers += main

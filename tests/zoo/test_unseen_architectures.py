@@ -165,3 +165,12 @@ def test_what_needs_a_plain_chain_says_so(name):
 def test_what_does_not_fit_is_refused(layers, words):
     with pytest.raises(UserError, match=words):
         Architecture("odd", (1, 28, 28), 10, layers)
+
+
+def test_a_shortcut_from_the_image_without_convolution_is_refused():
+    """The image's channels lie side by side, those of feature maps are padded."""
+    layers = [{"residual": [{"conv": 3, "kernel": 3}], "shortcut": [{"crop": 1}]}, "flatten", {"linear": 2}]
+    arch = Architecture("odd", (3, 8, 8), 2, layers)
+    assert "a shortcut from the image" in ENGINES["fused"].refusal(arch, "cpu", False)
+    layers[0]["shortcut"].append({"conv": 3, "kernel": 1})
+    assert ENGINES["fused"].refusal(Architecture("odd", (3, 8, 8), 2, layers), "cpu", False) is None

@@ -154,10 +154,11 @@ class Engine(ABC):
 
     def prune(self, epoch: int) -> None:
         """Set to 0 what the protocol prunes before an epoch; call it before `start_epoch`."""
-        if not self.protocol.pruned:
-            return
+        share = self.protocol.pruned_share(epoch)
+        if not share or (epoch > 1 and share == self.protocol.pruned_share(epoch - 1)):
+            return  # nothing more: what is 0 stays 0
         now = self.population()
-        weights = prune(now.weights, self.arch, self.protocol.pruned_share(epoch))
+        weights = prune(now.weights, self.arch, share)
         moved = self.trained(weights)
         first, second = (np.where(moved, moment, 0) for moment in (now.first_moment, now.second_moment))
         self.load(Population(weights, now.buffers, first, second, now.step))

@@ -172,6 +172,8 @@ def stages(arch: Architecture) -> list[Stage]:
         else:
             raise ValueError("feature maps are cut outside a shortcut, or there is a block in a block")
         if ends:
+            if shortcut.conv is None and shortcut.lanes != found[-1].lanes:
+                raise ValueError("a shortcut from the image must end with a convolution")  # its channels are not padded
             found[-1].shortcut, order = shortcut, 5  # nothing may follow in the stage
         found[-1].__post_init__()
         channels, lanes, size = found[-1].outputs, found[-1].lanes, found[-1].side
