@@ -49,22 +49,28 @@ def svg(figure: Figure) -> str:
     return drawn[drawn.index("<svg") :]
 
 
-def over_epochs(rows: pd.DataFrame, where: str) -> Figure:
-    """Accuracy while networks are trained: mean and standard deviation over models; at the right, epoch 0."""
+def over_epochs(rows: pd.DataFrame, where: str, at: int = 0) -> Figure:
+    """Accuracy while networks are trained: mean and standard deviation over models; at the right, epoch `at`."""
     figure = Figure(figsize=(8, 3.6))
     left, right = figure.subplots(1, 2, width_ratios=[3, 1.4])
     first = {}
     for i, (method, own) in enumerate(rows.groupby("method", sort=False)):
         _band(left, own, "epoch", i, str(method))
-        first[str(method)] = 100 * own[own["epoch"] == own["epoch"].min()]["value"].to_numpy()
+        first[str(method)] = 100 * own[own["epoch"] == at]["value"].to_numpy()
     left.set(xlabel="epoch of training on these images", ylabel="test accuracy (%)")
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.legend(loc="lower right")
     _boxes(right, first)
-    right.set(xlabel="test accuracy (%) at epoch 0")
+    right.set(xlabel=f"test accuracy (%) at epoch {at}")
     best = max(first, key=lambda method: first[method].mean())
-    figure.suptitle(f"{where}: before any training, {best} is best with {first[best].mean():.1f} %", x=0.01, ha="left")
+    when = "before any training" if at == 0 else f"after {at} epoch{'s' * (at > 1)}"
+    figure.suptitle(f"{where}: {when}, {best} is best with {first[best].mean():.1f} %", x=0.01, ha="left")
     return figure
+
+
+def after_one(rows: pd.DataFrame, where: str) -> Figure:
+    """As `over_epochs`, where before any training nothing is known of the images: at the right, epoch 1."""
+    return over_epochs(rows, where, min(1, int(rows["epoch"].max())))
 
 
 def while_fine_tuned(rows: pd.DataFrame, where: str) -> Figure:
@@ -201,9 +207,9 @@ def _boxes(axes: Axes, groups: dict[str, np.ndarray]) -> None:
 
 DRAW: dict[str, Callable[[pd.DataFrame, str], Figure]] = {
     "init": over_epochs,
-    "transfer": over_epochs,
+    "transfer": after_one,
     "ensemble": over_sizes,
-    "unseen_arch": over_epochs,
+    "unseen_arch": after_one,
     "reconstruction": while_fine_tuned,
     "unseen_zoo": singles_and_ensembles,
     "robustness": over_noise,

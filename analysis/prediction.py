@@ -71,23 +71,38 @@ def early_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def across_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
-    """Probes fitted on other zoos (`analysis.others`), on this one's test models.
-
-    Columns: source, feature, probe, target and the fields of `Score`.
+def check(config: Any, zoo: Zoo) -> None:
+    """What forbids the tables of a zoo, told before anything is measured.
 
     Raises:
-        UserError: if another zoo is not there, or has another architecture.
+        UserError: if a target is no property of the zoo, an epoch is not stored, or another zoo is not there, unfinished or
+            of another architecture.
     """
-    chosen, lines = config.analysis, []
-    for name in chosen.others:
+    probe_epochs(config, zoo)
+    zoo.dataset(None, [zoo.epochs[0]], config.analysis.targets, models=zoo.models["model_id"].head(1))
+    for name in config.analysis.others:
         other = Zoo.open(zoo.path.with_name(name))
+        if not other.finished:
+            raise UserError(f"analysis.others: {name} is not finished; {other.redo}")
         if other.description["arch"] != zoo.description["arch"]:
             raise UserError(f"analysis.others: {name} has models of another architecture than {zoo.name}")
+        probe_epochs(config, other)
+
+
+def across_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
+    """Probes fitted on other zoos (`analysis.others`, see `check`), on this one's test models.
+
+    Columns: source, feature, probe, target and the fields of `Score`.
+    """
+    chosen, lines = config.analysis, []
+    if not chosen.others:
+        return pd.DataFrame()
+    states, features = _states(config, zoo, models, probe_epochs(config, zoo), chosen.targets)
+    for name in chosen.others:
+        other = Zoo.open(zoo.path.with_name(name))
         theirs = other.models["model_id"][
             viable(other.weights(epochs=[other.epochs[-1]])[:, 0], chosen.weight_threshold)[1]
         ].to_numpy()
-        states, features = _states(config, zoo, models, probe_epochs(config, zoo), chosen.targets)
         fitted, known = _states(config, other, theirs, probe_epochs(config, other), chosen.targets)
         for feature, values in features.items():
             for target in [t for t in _varying(fitted, chosen.targets) if t in _varying(states, chosen.targets)]:

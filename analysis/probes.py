@@ -72,7 +72,10 @@ def ridge(train: Split, val: Split, test: Split) -> Score:
     known, scores = _with_ones(val.features) @ back, []
     for strength in LAMBDAS:
         scores.append(r_squared(known @ (projected / (values + strength)), val.target))
-    best = LAMBDAS[int(np.argmax(scores))]
+    if not np.isfinite(scores).any():  # one state, or all alike: there is nothing to choose by
+        nan = float("nan")
+        return Score(nan, nan, nan, nan, len(test.target), len(np.unique(test.models)), nan)
+    best = LAMBDAS[int(np.nanargmax(scores))]
     return _of_numbers(_with_ones(test.features) @ back @ (projected / (values + best)), test, best)
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from analysis.card import pairs_figure, performance_figure, write_card
 from analysis.maps import NEIGHBOURS, alike, map_figure, weights_map
 from analysis.measures import Measures, measure, performance
-from analysis.prediction import PUBLISHED, across_table, early_table, probes_table
+from analysis.prediction import PUBLISHED, across_table, check, early_table, probes_table
 from analysis.results import rich_table
 from zoo import Zoo
 from zoo.architecture import Architecture
@@ -38,6 +38,7 @@ def analyse_zoo(config: Any) -> None:
         UserError: if there is no such zoo, it is unfinished, was trained on other images, or no model is viable.
     """
     zoo, images = _open(config)
+    check(config, zoo)
     folder = Path(config.paths.root) / "analysis" / zoo.name
     folder.mkdir(parents=True, exist_ok=True)
     found = measure(zoo, images, config)

@@ -101,7 +101,7 @@ def store_masked(config: Any, twin: Zoo) -> Zoo:
         **{key: twin.description[key] for key in ("published", "protocol", "dataset", "engine", "epochs", "versions")},
         "name": name,
         "about": f"The kept weights of {twin.name}. {twin.description['about']}",
-        "spec": {"kind": "masked", "zoo": {"name": twin.name, "identity": twin.identity}},
+        "spec": {"kind": "masked", "zoo": twin.name, "start": twin.description["spec"]["start"]},
         "arch": arch.plain().to_dict(),
         "metrics": [m for m in twin.description["metrics"] if not m.startswith("weight_max")],
         "command": command(config, ("paths.", "logger", "engine.threads")),

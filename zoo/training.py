@@ -241,12 +241,17 @@ def epoch_metrics(train: Scores, val: Scores, test: Scores) -> dict[str, np.ndar
 
 
 def sparsity(weights: np.ndarray, arch: Architecture, protocol: Protocol) -> dict[str, np.ndarray]:
-    """The metrics of a zoo whose weights are dropped or pruned: their share, of all and of each layer; else none."""
+    """The metrics of a zoo whose weights are dropped or pruned: their share, of all and of each layer; else none.
+
+    NaN for a model that is not finite.
+    """
+    found: dict[str, np.ndarray] = {}
     if arch.variational:
-        return {
-            name: share.numpy().astype(np.float64) for name, share in arch.sparsity(torch.from_numpy(weights)).items()
-        }
-    return zero_shares(weights, arch) if protocol.pruned else {}
+        found = {name: share.numpy() for name, share in arch.sparsity(torch.tensor(weights)).items()}
+    elif protocol.pruned:
+        found = zero_shares(weights, arch)
+    finite = np.isfinite(weights).all(axis=1)
+    return {name: np.where(finite, share, np.nan) for name, share in found.items()}
 
 
 def _stored_population(block: Block, epoch: int) -> Population:
@@ -522,6 +527,9 @@ def print_summary(zoo: Zoo) -> None:
         if len(values):
             spread = f"{values.mean():.1f} ± {values.std(ddof=0):.1f} % (lowest {values.min():.1f}, highest {values.max():.1f})"
             table.add_row(f"{title} accuracy", f"{spread}, n = {len(values)}")
+    if "sparsity" in last:
+        values = 100 * last["sparsity"].dropna()
+        table.add_row("sparsity", f"{values.mean():.1f} ± {values.std(ddof=0):.1f} % of the weights, n = {len(values)}")
     console.print(table, highlight=False)
     console.print(f'Open it with: from zoo import Zoo; zoo = Zoo.open("{zoo.path}")', highlight=False, soft_wrap=True)
 

@@ -52,6 +52,14 @@ def test_the_test_split_decides_nothing():
     assert ridge(train, val, other).value < -100
 
 
+def test_without_anything_to_choose_by_there_is_no_score():
+    train, val, test = splits(lambda x, random: x[:, 0])
+    alone = Split(val.features[:1], val.target[:1], val.models[:1])
+    score = ridge(train, alone, test)
+    assert np.isnan([score.value, score.low, score.tau, score.chosen]).all()
+    assert (score.n, score.models) == (42, 14)
+
+
 def test_numbers_that_are_missing_are_left_out():
     train, val, test = splits(lambda x, random: np.where(x[:, 1] > 1, np.nan, x[:, 0]))
     score = ridge(train, val, test)

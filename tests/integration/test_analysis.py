@@ -10,7 +10,7 @@ from scipy.spatial.distance import pdist
 
 from analysis.maps import alike, map_figure
 from analysis.measures import measure, viable
-from analysis.prediction import PUBLISHED, across_table, early_table, probe_epochs, probes_table
+from analysis.prediction import PUBLISHED, across_table, check, early_table, probe_epochs, probes_table
 from analysis.zoo_analysis import (
     analyse_zoo,
     measures_table,
@@ -130,10 +130,12 @@ def test_probes_of_another_zoo(root):
         assert here.loc[(row["feature"], row["probe"], row["target"]), "value"] == row["value"]
     assert len(shown_across(found)) == 3
     with pytest.raises(UserError, match="no zoo in"):
-        across_table(configure(root, *WORDS, "analysis.others=[nowhere]"), zoo, np.arange(24))
+        check(configure(root, *WORDS, "analysis.others=[nowhere]"), zoo)
     train(root, *ZOO, "zoo.name=other", "arch=cnn_4", "zoo.models=2", "zoo.epochs=0")
     with pytest.raises(UserError, match="another architecture"):
-        across_table(configure(root, *WORDS, "analysis.others=[other]"), zoo, np.arange(24))
+        check(configure(root, *WORDS, "analysis.others=[other]"), zoo)
+    with pytest.raises(UserError, match="no property 'test_accc': did you mean 'test_acc'"):
+        analyse_zoo(configure(root, *WORDS, "analysis.targets=[test_accc]"))
 
 
 def test_embeddings_are_features(root):

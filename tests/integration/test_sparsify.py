@@ -93,6 +93,16 @@ def test_again_changes_nothing_and_what_is_missing_is_made(root):
     assert hashes(root) == before
 
 
+def test_twins_grow_with_their_source(tmp_path):
+    for models in (6, 8):
+        train(tmp_path, *ZOO[:4], f"zoo.models={models}", "zoo.epochs=0")
+        sparsify(tmp_path, f"zoo.models={models}", "sparsify.epochs=1")
+    for name in ("digits_seed_vd", "digits_seed_vd_masked"):
+        zoo = Zoo.open(tmp_path / "zoos" / name)
+        assert zoo.finished
+        assert zoo.n_models == 8
+
+
 def test_one_seed_for_all(root, tmp_path):
     (tmp_path / "zoos").mkdir()
     (tmp_path / "zoos" / "digits_seed").symlink_to(root / "zoos" / "digits_seed")
