@@ -231,7 +231,7 @@ def test_an_altered_file_costs_its_block_only(tmp_path):
 @pytest.mark.slow
 def test_interrupt_stops_cleanly_and_goes_on(tmp_path):
     """Ctrl-C: a sentence instead of a traceback, an exit code, and a store that goes on."""
-    words = [*SMALL, "zoo.epochs=200"]
+    words = [*SMALL, "zoo.epochs=5000"]  # more than it can do before the interrupt is heard
     process = subprocess.Popen([*PROGRAM, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     # A state's weights are written before it counts: those of epoch 4 on the disk, epoch 3 is safe.
     while process.poll() is None and not list((tmp_path / "outputs").rglob("epoch-0004.safetensors")):

@@ -215,7 +215,7 @@ def test_a_second_start_takes_the_kernel_from_the_disk(tmp_path):
         "arch, data, rows = architecture('cnn_s'), image_data(), model_rows()\n"
         "e = ENGINES['fused'](arch, rows, data, Protocol(10, 1, 'constant')); e.load(initial_population(arch, rows))\n"
         "e.start_epoch(1); e.train(0, 1); e.evaluate(data.val); e.close()\n"
-        "print(sum(sum(f.stats.cache_hits.values()) for f in kernels.compiled(arch)))"
+        "print(sum(sum(f.stats.cache_hits.values()) for f in kernels.compiled(kernels.source(arch))))"
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     call = [sys.executable, "-c", code]

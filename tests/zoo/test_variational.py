@@ -102,6 +102,7 @@ def test_layout_module_and_masks(name):
     weights = torch.stack([plain.weights(plain.module("relu")) for _ in range(2)])
     both = arch.with_variances(weights)
     expected = torch.where(weights.abs() < np.exp(-6.5) - 1e-15, 0.0, weights)
+    clear = (weights.abs() - np.exp(-6.5)).abs() > 1e-7  # not so near the edge that rounding decides
     dropped_bias = sum("bias" in slot.name for slot, _, _ in arch.variational_slots())
     assert (dropped_bias > 0) == (name != "resnet18")
     masked = arch.masked(both)
@@ -112,7 +113,7 @@ def test_layout_module_and_masks(name):
     ]
     for slot in weight_slots:
         part = slice(slot.offset, slot.offset + slot.size)
-        torch.testing.assert_close(masked[:, part], expected[:, part])
+        torch.testing.assert_close(masked[:, part][clear[:, part]], expected[:, part][clear[:, part]])
     sparsity = arch.sparsity(both)
     zeros = sum((masked[:, s.offset : s.offset + s.size] == 0).sum(1) for s in weight_slots)
     torch.testing.assert_close(sparsity["sparsity"], zeros / sum(s.size for s in weight_slots))
