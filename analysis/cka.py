@@ -15,7 +15,6 @@ from torch import Tensor
 from analysis.pairs import BLOCK, all_pairs
 from zoo.architecture import Activation, Architecture, Layer
 
-IMAGES = 50
 AT_ONCE = 50  # models whose activations are in memory at once
 DEAD = 1e-6  # a layer whose outputs vary by less than this share of their size over the images is dead
 

@@ -292,7 +292,7 @@ def source(arch: Architecture) -> str:
     relayout_code(w, layout.stages)
     places_code(w, layout.stages)
     networks_code(w, layout)
-    loops_code(w, layout)
+    loops_code(w, layout, Loops(dropout_code(layout.stages) or ["        pass"]))
     return "\n".join(w.lines) + "\n"
 
 
@@ -505,16 +505,36 @@ def networks_code(w: Writer, layout: Plan) -> None:
             w(1, f"input_gradient{s.index}(P, A, I, G)")
 
 
-def loops_code(w: Writer, layout: Plan) -> None:
+def dropout_code(stages: list[Stage]) -> list[str]:
+    """Lines that draw the words of dropout for a step; none without dropout."""
+    drawn = [
+        f"            philox(WORDS[{s.dropout}], n * {s.outputs * s.places}, seed, {DROPOUT + s.dropout}, epoch, step)"
+        for s in stages
+        if s.dropout is not None
+    ]
+    return ["        if threshold > 0:", *drawn] if drawn else []
+
+
+@dataclass(frozen=True)
+class Loops:
+    """In what the loops of one kind of kernel differ from those of another: lines of code, and names."""
+
+    drawn: list[str]  # what draws a step's random numbers
+    weights: str = "P"  # what the networks read
+    forward: str = "P, "  # first argument of the forward functions
+    numbers: str = ""  # further argument of the forward function in training
+    prepared: str = ""  # before a step, what makes of P what the networks read
+    evaluated: str = ""  # the same before an evaluation
+    finished: str = ""  # after the gradients of a step
+    train_more: str = ""
+    evaluate_more: str = ""
+
+
+def loops_code(w: Writer, layout: Plan, of: Loops) -> None:
     """The loops over steps and over images."""
     last = layout.stages[-1]
     logits, classes = last.z, layout.classes
-    drawn = [
-        f"            philox(WORDS[{s.dropout}], n * {s.outputs * s.places}, seed, {DROPOUT + s.dropout}, epoch, step)"
-        for s in layout.stages
-        if s.dropout is not None
-    ]
-    draw = "\n".join(["        if threshold > 0:", *drawn]) if drawn else "        pass"
+    draw = "\n".join(of.drawn)
     w(
         0,
         f"""
@@ -526,26 +546,26 @@ def score(A, label, share, loss, correct):
 
 @whole
 def train(pixels, labels, mean, std, order, first, last, batch, P, M, V, MOVED, G, X, A, I, X1, A1, I1, Y, C, WORDS,
-          activation, is_adam, lr, decay, threshold, scale, seed, epoch, taken, factors, momenta, loss, correct):
+          activation, is_adam, lr, decay, threshold, scale, seed, epoch, taken, factors, momenta, loss, correct{of.train_more}):
     set_places(I)
     set_places(I1)
     for step in range(first, last):
         n = min(batch, order.shape[0] - step * batch)
 {draw}
-        relayout(P, C)
+{of.prepared}        relayout({of.weights}, C)
         share = np.float32(1.0 / n)
         for image in range(0, n, 2):
             image1 = min(image + 1, n - 1)  # an odd number ends with its last image twice, of which one counts
             chosen, chosen1 = order[step * batch + image], order[step * batch + image1]
             fetch(pixels, chosen, mean, std, X)
             fetch(pixels, chosen1, mean, std, X1)
-            forward_train(P, X, A, I, X1, A1, I1, Y, C, activation, WORDS, image, image1, threshold, scale)
+            forward_train({of.forward}X, A, I, X1, A1, I1, Y, C, {of.numbers}activation, WORDS, image, image1, threshold, scale)
             score(A, labels[chosen], share, loss, correct)
-            backward(X, P, A, I, G)
+            backward(X, {of.weights}, A, I, G)
             if image1 > image:
                 score(A1, labels[chosen1], share, loss, correct)
-                backward(X1, P, A1, I1, G)
-        at = taken if factors.shape[0] > 1 else 0
+                backward(X1, {of.weights}, A1, I1, G)
+{of.finished}        at = taken if factors.shape[0] > 1 else 0
         taken += 1
         if is_adam:
             adam(P, M, V, G, MOVED, lr * factors[at], decay, taken)
@@ -554,14 +574,14 @@ def train(pixels, labels, mean, std, order, first, last, batch, P, M, V, MOVED, 
 
 
 @whole
-def evaluate(pixels, labels, mean, std, P, X, A, I, X1, A1, I1, Y, C, activation, loss, correct, outputs):
-    relayout(P, C)
+def evaluate(pixels, labels, mean, std, P, X, A, I, X1, A1, I1, Y, C, activation, loss, correct, outputs{of.evaluate_more}):
+{of.evaluated}    relayout({of.weights}, C)
     n = pixels.shape[0]
     for image in range(0, n, 2):
         image1 = min(image + 1, n - 1)
         fetch(pixels, image, mean, std, X)
         fetch(pixels, image1, mean, std, X1)
-        forward_evaluate(P, X, A, I, X1, A1, I1, Y, C, activation)
+        forward_evaluate({of.forward}X, A, I, X1, A1, I1, Y, C, activation)
         if outputs.shape[0] > 0:
             for i in range({classes}):
                 outputs[image, i] = A[{logits} + i]

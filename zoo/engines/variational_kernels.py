@@ -15,7 +15,7 @@ import numpy as np
 from zoo.architecture import Architecture, Conv, Linear
 from zoo.engines import kernels
 from zoo.engines.kernels import Plan, Stage, Writer, up
-from zoo.philox import DROPOUT, NOISE
+from zoo.philox import NOISE
 from zoo.variational import CONV_LIMITS, LINEAR_LIMITS
 
 HEADER = '''"""Trains {name} with variances. Written by zoo.engines.variational_kernels."""
@@ -147,7 +147,7 @@ def source(arch: Architecture) -> str:
     kernels.places_code(w, layout.stages)
     _evaluated(w, layout)
     _trained(w, layout)
-    _loops(w, layout)
+    kernels.loops_code(w, layout, _loops(layout))
     return "\n".join(w.lines) + "\n"
 
 
@@ -211,78 +211,21 @@ def _trained(w: Writer, layout: VariationalPlan) -> None:
             w(1, f"join(A, {b.g}, {before.by_square}, {b.z}, {b.d}, {b.values})")
 
 
-def _loops(w: Writer, layout: VariationalPlan) -> None:
-    """The loops over steps and over images."""
-    last = layout.stages[-1]
-    logits, classes = last.z, layout.classes
-    dropped = [
-        f"            philox(WORDS[{s.dropout}], n * {s.outputs * s.places}, seed, {DROPOUT + s.dropout}, epoch, step)"
-        for s in layout.stages
-        if s.dropout is not None
-    ]
-    drawn = [] if not dropped else ["        if threshold > 0:", *dropped]
+def _loops(layout: VariationalPlan) -> kernels.Loops:
+    """In what the loops over steps and over images differ from those of plain models."""
+    drawn = kernels.dropout_code(layout.stages)
     for i, n in enumerate(layout.noise_values):
         drawn.append(f"        values = (n * {n} + 1) // 2 * 2")
         drawn.append(f"        philox(WORDS[-1], values, seed, {NOISE + i}, epoch, step)")
         drawn.append(f"        normals(WORDS[-1], values, NUMBERS[{i}])")
-    draw = "\n".join(drawn)
-    w(
-        0,
-        f"""
-@whole
-def score(A, label, share, loss, correct):
-    loss[0] += cross_entropy(A, {logits}, {last.g}, {classes}, label, share)
-    correct[label] += largest(A, {logits}, {classes}) == label
-
-
-@whole
-def train(pixels, labels, mean, std, order, first, last, batch, P, M, V, MOVED, G, X, A, I, X1, A1, I1, Y, C, WORDS,
-          activation, is_adam, lr, decay, threshold, scale, seed, epoch, taken, factors, momenta, loss, correct,
-          E, NUMBERS, LIMITS, divergence):
-    set_places(I)
-    set_places(I1)
-    for step in range(first, last):
-        n = min(batch, order.shape[0] - step * batch)
-{draw}
-        effective(P, E, LIMITS, {layout.half})
-        relayout(E, C)
-        share = np.float32(1.0 / n)
-        for image in range(0, n, 2):
-            image1 = min(image + 1, n - 1)  # an odd number ends with its last image twice, of which one counts
-            chosen, chosen1 = order[step * batch + image], order[step * batch + image1]
-            fetch(pixels, chosen, mean, std, X)
-            fetch(pixels, chosen1, mean, std, X1)
-            forward_train(X, A, I, X1, A1, I1, Y, C, NUMBERS, activation, WORDS, image, image1, threshold, scale)
-            score(A, labels[chosen], share, loss, correct)
-            backward(X, E, A, I, G)
-            if image1 > image:
-                score(A1, labels[chosen1], share, loss, correct)
-                backward(X1, E, A1, I1, G)
-        chain(P, E, G, LIMITS, {layout.half}, divergence)
-        at = taken if factors.shape[0] > 1 else 0
-        taken += 1
-        if is_adam:
-            adam(P, M, V, G, MOVED, lr * factors[at], decay, taken)
-        else:
-            sgd(P, M, G, MOVED, np.float32(lr * factors[at]), decay, np.float32(momenta[at]))
-
-
-@whole
-def evaluate(pixels, labels, mean, std, P, X, A, I, X1, A1, I1, Y, C, activation, loss, correct, outputs, E, LIMITS):
-    masked(P, E, LIMITS, {layout.half})
-    relayout(E, C)
-    n = pixels.shape[0]
-    for image in range(0, n, 2):
-        image1 = min(image + 1, n - 1)
-        fetch(pixels, image, mean, std, X)
-        fetch(pixels, image1, mean, std, X1)
-        forward_evaluate(X, A, I, X1, A1, I1, Y, C, activation)
-        if outputs.shape[0] > 0:
-            for i in range({classes}):
-                outputs[image, i] = A[{logits} + i]
-                outputs[image1, i] = A1[{logits} + i]
-        score(A, labels[image], np.float32(1), loss, correct)
-        if image1 > image:
-            score(A1, labels[image1], np.float32(1), loss, correct)
-""",
+    return kernels.Loops(
+        drawn,
+        weights="E",
+        forward="",
+        numbers="NUMBERS, ",
+        prepared=f"        effective(P, E, LIMITS, {layout.half})\n",
+        evaluated=f"    masked(P, E, LIMITS, {layout.half})\n",
+        finished=f"        chain(P, E, G, LIMITS, {layout.half}, divergence)\n",
+        train_more=",\n          E, NUMBERS, LIMITS, divergence",
+        evaluate_more=", E, LIMITS",
     )
