@@ -24,7 +24,7 @@ from zoo.errors import UserError
 from zoo.files import write_file
 from zoo.images import ImageData
 from zoo.spec import FACTORS
-from zoo.training import console, read_images
+from zoo.training import console, open_zoo, zoo_images
 
 BINS = 100  # of distributions over pairs
 WORDS = {"accuracy": "test accuracy", "agreement": "agreement κ", "cka": "CKA, mean over layers", "weights": "weights",
@@ -80,27 +80,14 @@ def analyse_zoo(config: Any) -> None:
 
 
 def _open(config: Any) -> tuple[Zoo, ImageData]:
-    path = Path(config.paths.root) / "zoos" / config.zoo.name
-    if not (path / "zoo.json").exists():
-        raise UserError(
-            f"zoo {config.zoo.name!r} is not under {path.parent}: make it with python run.py zoo={config.zoo.name}"
-        )
-    zoo = Zoo.open(path)
-    if not zoo.finished:
-        raise UserError(f"zoo {config.zoo.name!r} is not finished; {zoo.redo}")
+    zoo = open_zoo(config)
     if zoo.description["arch"].get("variational"):
         raise UserError(
             f"zoo {zoo.name!r} holds variances beside its weights: analyse {zoo.name}_masked, its kept weights"
         )
     if Architecture.from_dict(zoo.description["arch"]).n_buffers:
         raise UserError(f"zoo {zoo.name!r}: task=analysis does not measure networks with BatchNorm yet")
-    images = read_images(config)
-    if images.fingerprint != zoo.description["dataset"]["fingerprint"]:
-        raise UserError(
-            f"zoo {zoo.name!r} was trained on other images ({zoo.description['dataset']['name']}, train_size="
-            f"{zoo.description['dataset']['train_size']}): use the zoo's own dataset overrides"
-        )
-    return zoo, images
+    return zoo, zoo_images(config, zoo)
 
 
 def measures_table(found: Measures, zoo: str) -> pd.DataFrame:

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hyperrep.states import zoo_images, zoo_permutations
+from hyperrep.states import zoo_permutations
 from hyperrep.symmetry import Permutations
 from hyperrep.training import hyperrep_folder, in_batches, load_autoencoder
 from zoo import Zoo
 from zoo.architecture import Architecture
+from zoo.training import zoo_images
 
 
 def embeddings(config: Any, zoo: Zoo, states: pd.DataFrame, weights: np.ndarray) -> np.ndarray:

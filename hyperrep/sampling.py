@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hyperrep.autoencoder import Autoencoder
 from hyperrep.samplers import Anchors, Sampler, anchors_in_words, fit_sampler, sampler_class, selected
-from hyperrep.states import States, open_zoo, read_states, zoo_images
+from hyperrep.states import States, read_states
 from hyperrep.training import autoencoder_hash, hyperrep_folder, in_batches, load_autoencoder, trained_description
 from zoo import Zoo
 from zoo.architecture import Architecture
@@ -26,7 +26,7 @@ from zoo.images import ImageData
 from zoo.networks import Networks, predictions
 from zoo.spec import FACTORS, deal_splits
 from zoo.start import TRAINING_FACTORS
-from zoo.training import command, console, epoch_metrics, print_summary
+from zoo.training import command, console, epoch_metrics, open_zoo, print_summary, zoo_images
 
 COMPARED_STATES = 500  # reconstructions whose distance to those of other models is measured
 

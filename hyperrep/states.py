@@ -15,11 +15,9 @@ from hyperrep.autoencoder import AutoencoderConfig
 from hyperrep.symmetry import Permutations
 from zoo import Zoo
 from zoo.architecture import Architecture
-from zoo.config import Config
 from zoo.errors import UserError
 from zoo.images import ImageData
 from zoo.spec import FACTORS
-from zoo.training import read_images
 
 SPLITS = ("train", "val", "test")
 MATCHING_IMAGES = 256  # for align=activations
@@ -42,41 +40,6 @@ class States:
         """The states of one epoch, of the first `models` models."""
         rows = self.table.index[self.table["epoch"] == epoch][:models]
         return States(self.weights[torch.tensor(rows.tolist())], self.table.loc[rows].reset_index(drop=True))
-
-
-def open_zoo(config: Config) -> Zoo:
-    """The finished zoo of a config.
-
-    Raises:
-        UserError: if there is none, with the command that makes it.
-    """
-    path = Path(config.paths.root) / "zoos" / config.zoo.name
-    if not (path / "zoo.json").exists():
-        raise UserError(
-            f"zoo {config.zoo.name!r} is not under {path.parent}: make it with python run.py zoo={config.zoo.name}"
-        )
-    zoo = Zoo.open(path)
-    if not zoo.finished:
-        raise UserError(
-            f"zoo {config.zoo.name!r} is not finished: the command that began it goes on ({zoo.description['command']})"
-        )
-    return zoo
-
-
-def zoo_images(config: Config, zoo: Zoo) -> ImageData:
-    """The images that a zoo was trained on.
-
-    Raises:
-        UserError: if those of the config are others.
-    """
-    data = read_images(config)
-    if data.fingerprint != zoo.description["dataset"]["fingerprint"]:
-        raise UserError(
-            f"zoo {zoo.name!r} was trained on other images ({zoo.description['dataset']['name']}, train_size="
-            f"{zoo.description['dataset']['train_size']}) than dataset={config.dataset.name} with dataset.train_size="
-            f"{config.dataset.train_size} gives: use the zoo's own dataset overrides"
-        )
-    return data
 
 
 def read_states(

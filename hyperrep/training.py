@@ -37,7 +37,7 @@ from hyperrep.losses import (
     r_squared,
     reconstruction_loss,
 )
-from hyperrep.states import SPLITS, States, open_zoo, read_states, zoo_images
+from hyperrep.states import SPLITS, States, read_states
 from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.engines import EngineConfig
@@ -45,7 +45,7 @@ from zoo.errors import UserError
 from zoo.files import write_file
 from zoo.images import ImageData, Images
 from zoo.networks import Networks
-from zoo.training import console, make_loggers
+from zoo.training import console, make_loggers, open_zoo, zoo_images
 
 WATCHED_MODELS = 100  # whose reconstructions are evaluated on images while training, of each split
 WATCHED_IMAGES = 2000  # validation images that is done on

@@ -8,7 +8,6 @@ architecture. sparsify=magnitude prunes the smallest weights: <zoo>_magnitude is
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from zoo.architecture import Architecture
 from zoo.config import derive
 from zoo.errors import UserError
 from zoo.store import Zoo
-from zoo.training import command, train_zoo
+from zoo.training import command, open_zoo, train_zoo
 
 # Options of each kind.
 KINDS = {"vd": {"divergence_rate"}, "magnitude": {"share", "steps"}}
@@ -62,10 +61,7 @@ def sparsify_zoo(config: Any) -> None:
         UserError: if there is no such zoo, or it is unfinished.
     """
     chosen, name = config.sparsify, config.zoo.name
-    path = Path(config.paths.root) / "zoos" / name
-    if not (path / "zoo.json").exists():
-        raise UserError(f"zoo {name!r} is not under {path.parent}: make it with python run.py zoo={name}")
-    source = Zoo.open(path)
+    source = open_zoo(config)
     dataset, size = source.description["dataset"], config.zoo.batch_size
     if (dataset["name"], dataset["train_size"]) != (config.dataset.name, config.dataset.train_size):
         raise UserError(
@@ -87,7 +83,7 @@ def sparsify_zoo(config: Any) -> None:
         train_zoo(derive(config, *words, f"zoo.pruned.share={chosen.share}", f"zoo.pruned.epochs={chosen.steps}"))
         return
     train_zoo(derive(config, *words, "++arch.variational=true", f"zoo.divergence_rate={chosen.divergence_rate}"))
-    store_masked(config, Zoo.open(path.parent / f"{name}_{chosen.name}"))
+    store_masked(config, Zoo.open(source.path.with_name(f"{name}_{chosen.name}")))
 
 
 def store_masked(config: Any, twin: Zoo) -> Zoo:

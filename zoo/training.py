@@ -32,6 +32,7 @@ from zoo.architecture import Architecture
 from zoo.config import Config, training_conditions
 from zoo.engines import Engine, Population, Protocol, Scores
 from zoo.engines.torch_engine import LANES
+from zoo.errors import UserError
 from zoo.images import AugmentConfig, ImageData, Images, load_images, plan_shape
 from zoo.pruning import schedule, zero_shares
 from zoo.spec import model_table, spec_size
@@ -86,6 +87,41 @@ def read_images(config: Config) -> ImageData:
     """The images of a config, from its folders or downloaded. Raises UserError if they cannot be had."""
     folders = [Path(folder) for folder in config.paths.system_data]
     return load_images(config.dataset, config.arch.protocol, config.arch.image_size, Path(config.paths.data), folders)
+
+
+def open_zoo(config: Config) -> Zoo:
+    """The finished zoo of a config.
+
+    Raises:
+        UserError: if there is none, with the command that makes it.
+    """
+    path = Path(config.paths.root) / "zoos" / config.zoo.name
+    if not (path / "zoo.json").exists():
+        raise UserError(
+            f"zoo {config.zoo.name!r} is not under {path.parent}: make it with python run.py zoo={config.zoo.name}"
+        )
+    zoo = Zoo.open(path)
+    if not zoo.finished:
+        raise UserError(
+            f"zoo {config.zoo.name!r} is not finished: the command that began it goes on ({zoo.description['command']})"
+        )
+    return zoo
+
+
+def zoo_images(config: Config, zoo: Zoo) -> ImageData:
+    """The images that a zoo was trained on.
+
+    Raises:
+        UserError: if those of the config are others.
+    """
+    data = read_images(config)
+    if data.fingerprint != zoo.description["dataset"]["fingerprint"]:
+        raise UserError(
+            f"zoo {zoo.name!r} was trained on other images ({zoo.description['dataset']['name']}, train_size="
+            f"{zoo.description['dataset']['train_size']}) than dataset={config.dataset.name} with dataset.train_size="
+            f"{config.dataset.train_size} gives: use the zoo's own dataset overrides"
+        )
+    return data
 
 
 def models_a_block(arch: Architecture, data: ImageData) -> int:

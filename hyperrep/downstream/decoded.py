@@ -12,12 +12,13 @@ from torch import Tensor
 
 from hyperrep.autoencoder import Autoencoder
 from hyperrep.downstream.stages import grown, perform
-from hyperrep.states import States, open_zoo, read_states, zoo_images
+from hyperrep.states import States, read_states
 from hyperrep.training import autoencoder_hash, hyperrep_folder, in_batches, load_autoencoder
 from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.images import ImageData
 from zoo.networks import predictions
+from zoo.training import open_zoo, zoo_images
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from hyperrep.downstream.stages import grown, sampled, tidy
-from hyperrep.states import zoo_images
 from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.images import ImageData
 from zoo.networks import outputs_by_part
+from zoo.training import zoo_images
 
 
 def compare(config: Any) -> pd.DataFrame:

@@ -16,8 +16,9 @@ from hyperrep.alignment import align
 from hyperrep.downstream.decoded import Learnt, learnt
 from hyperrep.downstream.ensemble import ensembles
 from hyperrep.downstream.stages import grown, of_target, tidy
-from hyperrep.states import MATCHING_IMAGES, States, zoo_images
+from hyperrep.states import MATCHING_IMAGES, States
 from zoo.networks import Networks
+from zoo.training import zoo_images
 
 
 def compare(config: Any) -> pd.DataFrame:
