@@ -13,22 +13,17 @@ from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
 from analysis.figures import COLOURS, STYLE, svg
-from analysis.measures import Measures
+from analysis.measures import WORDS, Measures
+from analysis.results import markdown
 from zoo import Zoo
+from zoo.card import facts
 from zoo.files import write_file
 
-PAIRS = {
-    "agreement": "agreement κ",
-    "cka": "CKA, mean over layers",
-    "l2": "ℓ2 distance / mean norm",
-    "cosine": "cosine distance",
-}
 
-
-def write_card(
+def write_cards(
     folder: Path, zoo: Zoo, found: Measures, figures: dict[str, Figure], tables: dict[str, pd.DataFrame]
 ) -> Path:
-    """Write <folder>/card.html, self-contained; its path.
+    """Write <folder>/card.html, self-contained, and the measures on the zoo's own card (README.md); the page's path.
 
     Args:
         folder: where.
@@ -37,30 +32,25 @@ def write_card(
         figures: that are shown, by a short name.
         tables: what is shown as tables, by title.
     """
-    description = zoo.description
-    splits = ", ".join(f"{(zoo.models['split'] == split).sum()} {split}" for split in ("train", "val", "test"))
-    facts = {
-        "models": f"{zoo.n_models} ({splits})",
-        "not viable": f"{found.diverged} diverged, {found.beyond} beyond the weight threshold; left out below",
-        "states of a model": f"{len(zoo.epochs)} (epochs 0 to {zoo.epochs[-1]}; 0 is before training)",
-        "architecture": f"{description['arch']['name']}, {zoo.n_parameters:,} parameters",
-        "images": f"{description['dataset']['title']}, {description['dataset']['sizes']['train']:,} for training",
-        "fingerprint of the images": description["dataset"]["fingerprint"],
-        "published as": description.get("published") or "–",
-        **({"about": description["about"]} if "about" in description else {}),
-    }
+    drawn = {name: svg(figure) for name, figure in figures.items()}
+    left_out = f"{found.diverged} diverged, {found.beyond} beyond the weight threshold; left out below"
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     page = environment.get_template("card.html.j2").render(
         name=zoo.name,
-        facts=facts,
-        figures={name: svg(figure) for name, figure in figures.items()},
+        about=zoo.description.get("about"),
+        facts={**facts(zoo, zoo.models), "not viable": left_out},
+        figures=drawn,
         tables={title: table.to_html(index=False, border=0, escape=True) for title, table in tables.items()},
         last=zoo.epochs[-1],
-        command=description["command"],
-        spec=json.dumps({key: description[key] for key in ("spec", "protocol", "arch", "versions")}, indent=1),
+        command=zoo.description.get("command"),
+        spec=json.dumps({key: zoo.description[key] for key in ("spec", "protocol", "arch", "versions")}, indent=1),
     )
     file = folder / "card.html"
     write_file(file, page.encode())
+    measured = [f"## What task=analysis found\n\nNot viable: {left_out}."]
+    measured += [f"### {title}\n\n{markdown(table)}" for title, table in tables.items()]
+    measured += [f"![{name}](card/{name}.svg)" for name in drawn]
+    zoo.write_card("\n\n".join(measured), {name: text.encode() for name, text in drawn.items()})
     return file
 
 
@@ -94,7 +84,7 @@ def performance_figure(by_epoch: pd.DataFrame, name: str) -> Figure:
 
 def pairs_figure(found: Measures, name: str) -> Figure:
     """How alike models are: distributions over all pairs."""
-    shown = [key for key in PAIRS if key in found.pairs and len(found.pairs[key])]
+    shown = [key for key in WORDS if len(found.pairs.get(key, ()))]
     with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=(2.6 * max(1, len(shown)), 2.8))
         panels = np.atleast_1d(figure.subplots(1, max(1, len(shown))))
@@ -102,12 +92,8 @@ def pairs_figure(found: Measures, name: str) -> Figure:
         values = 100 * found.pairs[key]
         axes.hist(values, bins=60, color=COLOURS[i], alpha=0.8)
         axes.axvline(values.mean(), color="black", linestyle="--", linewidth=1)
-        axes.set(xlabel=f"{PAIRS[key]} (%)", yticks=[])
-    mean = (
-        100 * found.pairs["agreement"].mean()
-        if "agreement" in found.pairs and len(found.pairs["agreement"])
-        else np.nan
-    )
+        axes.set(xlabel=f"{WORDS[key]} (%)", yticks=[])
+    mean = 100 * found.pairs["agreement"].mean() if len(found.pairs["agreement"]) else np.nan
     figure.suptitle(f"{name}: two models agree on {mean:.1f} % of the test images (dashed: means)", x=0.01, ha="left")
     figure.tight_layout()
     return figure

@@ -1,4 +1,7 @@
-"""What probes see of a model: functions of (config, zoo, states, weights), see `analysis.features` in the configuration."""
+"""What probes see of a model: functions of (config, zoo, states, weights), see `analysis.features` in the configuration.
+
+A function may be called for a part of the states at a time, and gives None for zoos that it is not for.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,12 @@ from analysis.weights import layer_statistics
 from zoo import Zoo
 from zoo.architecture import Architecture
 
+LARGEST = 100_000  # weights of a model whose weights themselves are features: a matrix of states x weights is solved
 
-def raw_weights(config: Any, zoo: Zoo, states: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
-    """w: the weights as they are, [states, P]."""
-    return weights
+
+def raw_weights(config: Any, zoo: Zoo, states: pd.DataFrame, weights: np.ndarray) -> np.ndarray | None:
+    """w: the weights as they are, [states, P]; None for large networks: the paper has no such column for its ResNets."""
+    return weights if weights.shape[1] <= LARGEST else None
 
 
 def weight_statistics(config: Any, zoo: Zoo, states: pd.DataFrame, weights: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Maps of weights: where models lie at all epochs, in two dimensions (Model Zoos, Schürholt et al., 2022, Figure 3).
 
 UMAP with the only settings on record (25 neighbours, minimal distance 0.001, Euclidean, seed 42). A map can show clusters
-that are none, so a number goes with it: how often the nearest states of other models share a factor.
+that are none, so a number goes with it: how often the nearest models share a factor.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ import warnings
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.neighbors import NearestNeighbors
+from scipy.spatial.distance import squareform
 
 from analysis.figures import COLOURS, STYLE
 from zoo import Zoo
-from zoo.spec import FACTORS
+from zoo.store import FACTORS
 
 EPOCHS = 12  # at most, evenly spaced, the last among them
+BYTES = 2**32  # of weights on the map at most
 NEIGHBOURS = 10  # that are asked for their factors
 
 
@@ -38,6 +40,7 @@ def weights_map(zoo: Zoo, models: np.ndarray, states: int) -> pd.DataFrame:
         import umap  # takes about 15 s the first time
 
     epochs = [zoo.epochs[i] for i in np.unique(np.linspace(0, len(zoo.epochs) - 1, EPOCHS).round().astype(int))]
+    states = min(states, BYTES // (4 * zoo.n_parameters))
     # Spread over the rows: these go seed by seed.
     shown = models[np.unique(np.linspace(0, len(models) - 1, max(1, states // len(epochs))).round().astype(int))]
     data = zoo.dataset(None, epochs, ["test_acc", *FACTORS], models=shown)
@@ -50,27 +53,26 @@ def weights_map(zoo: Zoo, models: np.ndarray, states: int) -> pd.DataFrame:
     return data.table.assign(x=points[:, 0], y=points[:, 1])
 
 
-def alike(values: np.ndarray, models: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """How often the nearest states of other models have a state's own label, and how often any two of different models do.
+def alike(distances: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """How often the nearest models have a model's own label, and how often any two models do.
 
     Args:
-        values: float [n, F], e.g. weights.
-        models: [n], whose state it is.
+        distances: of all pairs, float [n (n - 1) / 2], in the order of `numpy.triu_indices(n, 1)`.
         labels: [n], e.g. the initialisation.
 
     Returns:
         Two shares; the second is what chance gives. nan if there is but one model.
     """
-    if len(np.unique(models)) < 2:
+    n = len(labels)
+    if n < 2:
         return float("nan"), float("nan")
-    most = int(pd.Series(models).value_counts().iloc[0])  # states of a model: all of them may be nearer than any other
-    _, near = NearestNeighbors(n_neighbors=min(len(values), most + NEIGHBOURS)).fit(values).kneighbors(values)
-    same, every = [], []
-    for i, row in enumerate(near):
-        others = row[models[row] != models[i]][:NEIGHBOURS]
-        same.append(np.mean(labels[others] == labels[i]))
-        every.append(np.mean(labels[models != models[i]] == labels[i]))
-    return float(np.mean(same)), float(np.mean(every))
+    square = squareform(distances)
+    np.fill_diagonal(square, np.inf)  # nobody is its own neighbour
+    count = min(NEIGHBOURS, n - 1)
+    nearest = np.argpartition(square, count - 1, axis=1)[:, :count]
+    _, counts = np.unique(labels, return_counts=True)
+    chance = (counts * (counts - 1)).sum() / (n * (n - 1))
+    return float((labels[nearest] == labels[:, None]).mean()), float(chance)
 
 
 def map_figure(table: pd.DataFrame, name: str) -> Figure:
@@ -80,13 +82,32 @@ def map_figure(table: pd.DataFrame, name: str) -> Figure:
         table: as `weights_map` gives it.
         name: of the zoo.
     """
-    factors = [factor for factor in FACTORS if table[factor].nunique() > 1]
+    factors = factors_of(table)
     with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=(3.1 * (1 + len(factors)), 3.2))
         panels = np.atleast_1d(figure.subplots(1, 1 + len(factors)))
+    draw_map(figure, list(panels), table, factors)
+    of = table["model_id"].nunique()
+    figure.suptitle(
+        f"{name}: UMAP of the weights of {of} models at {table['epoch'].nunique()} epochs", x=0.01, ha="left"
+    )
+    figure.tight_layout()
+    return figure
+
+
+def factors_of(table: pd.DataFrame) -> list[str]:
+    """The factors that vary on a map."""
+    return [factor for factor in FACTORS if table[factor].nunique() > 1]
+
+
+def draw_map(figure: Figure, panels: list[Axes], table: pd.DataFrame, factors: list[str]) -> None:
+    """Draw a map into panels: the epoch, then each of the factors; panels of factors that do not vary stay empty."""
     shown = panels[0].scatter(table["x"], table["y"], c=table["epoch"], s=4, cmap="viridis", linewidths=0)
     figure.colorbar(shown, ax=panels[0], label="epoch")
-    for axes, factor in zip(panels[1:], factors):
+    for axes, factor in zip(panels[1:], factors, strict=True):
+        if table[factor].nunique() < 2:
+            axes.set_axis_off()
+            continue
         for i, (label, rows) in enumerate(table.groupby(factor)):
             axes.scatter(rows["x"], rows["y"], s=4, color=COLOURS[i % len(COLOURS)], label=str(label), linewidths=0)
         axes.set(title=factor.replace("_", " "))
@@ -94,9 +115,3 @@ def map_figure(table: pd.DataFrame, name: str) -> Figure:
     for axes in panels:
         axes.set(xticks=[], yticks=[])
         axes.grid(False)
-    of = table["model_id"].nunique()
-    figure.suptitle(
-        f"{name}: UMAP of the weights of {of} models at {table['epoch'].nunique()} epochs", x=0.01, ha="left"
-    )
-    figure.tight_layout()
-    return figure

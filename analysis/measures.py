@@ -5,6 +5,7 @@ All of it is measured at one epoch, on models that are viable there. Measures of
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,18 @@ import torch
 
 from analysis.agreement import pairwise_disagreement
 from analysis.cka import grams, pairwise_cka
-from analysis.weights import pairwise_cosine, pairwise_l2
+from analysis.weights import inner_products, pairwise_cosine, pairwise_l2
 from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.errors import UserError
 from zoo.images import ImageData
 from zoo.networks import predictions
+
+BYTES_AT_ONCE = 2**30  # of weights
+
+# The columns of Table 2.
+WORDS = {"accuracy": "test accuracy", "agreement": "agreement κ", "cka": "CKA, mean over layers", "weights": "weights",
+         "l2": "ℓ2 distance / mean norm", "cosine": "cosine distance"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,40 +73,67 @@ def viable(weights: np.ndarray, threshold: float | None) -> tuple[np.ndarray, np
     return finite, within
 
 
+def in_parts(zoo: Zoo, models: np.ndarray, states: int = 1) -> Iterator[np.ndarray]:
+    """Model ids, as many at a time as have weights that fit into memory at so many states each."""
+    size = max(1, BYTES_AT_ONCE // (4 * zoo.n_parameters * states))
+    for first in range(0, len(models), size):
+        yield models[first : first + size]
+
+
+def viable_models(zoo: Zoo, epoch: int, threshold: float | None) -> tuple[np.ndarray, int, int]:
+    """The ids of the models that are viable at an epoch (see `Measures`), and how many are diverged and beyond the threshold."""
+    ids = zoo.models["model_id"].to_numpy()
+    parts = [viable(zoo.weights(models=some, epochs=[epoch])[:, 0], threshold) for some in in_parts(zoo, ids)]
+    finite, within = (np.concatenate(part) for part in zip(*parts, strict=True))
+    metrics = zoo.metrics[zoo.metrics["epoch"] == epoch].set_index("model_id")
+    # Finite weights can still give outputs that are not.
+    scored = np.isfinite(metrics.loc[ids, "test_loss"].to_numpy(np.float64))
+    finite, within = finite & scored, within & scored
+    return ids[within], int((~finite).sum()), int((finite & ~within).sum())
+
+
 def measure(zoo: Zoo, images: ImageData, config: Any, epoch: int | None = None) -> Measures:
     """Measure a zoo.
 
     Args:
         zoo: finished.
         images: those that it was trained on.
-        config: with `analysis.weight_threshold`, `analysis.cka_images` and `engine`.
+        config: with `analysis.weight_threshold`, `analysis.cka_images`, `engine` and `trainer`.
         epoch: which; None: the last.
 
     Raises:
         UserError: if the epoch is not stored, or no model is viable.
     """
     (epoch,) = zoo.choose_epochs([zoo.epochs[-1] if epoch is None else epoch])
-    arch = Architecture.from_dict(zoo.description["arch"])
-    weights = zoo.weights(epochs=[epoch])[:, 0]
-    metrics = zoo.metrics[zoo.metrics["epoch"] == epoch].set_index("model_id")
-    finite, within = viable(weights, config.analysis.weight_threshold)
-    scored = np.isfinite(metrics.loc[zoo.models["model_id"], "test_loss"].to_numpy(np.float64))
-    finite, within = finite & scored, within & scored  # finite weights can still give outputs that are not
-    rows, weights = zoo.models[within].reset_index(drop=True), np.ascontiguousarray(weights[within])
-    if not len(rows):
+    models, diverged, beyond = viable_models(zoo, epoch, config.analysis.weight_threshold)
+    if not len(models):
         raise UserError(f"zoo {zoo.name!r}: no model is viable at epoch {epoch}; see analysis.weight_threshold")
-    classes = predictions(arch, weights, rows, images.test, images, config.engine)
-    pairs = {"agreement": 1 - pairwise_disagreement(classes, arch.classes)}
-    if not arch.is_module:
-        pictures = images.normalise(images.test.pixels[: config.analysis.cka_images])
-        layers = pairwise_cka(grams(arch, torch.tensor(weights), rows, pictures))
+    arch, rows = Architecture.from_dict(zoo.description["arch"]), zoo.models.set_index("model_id")
+    pictures = images.normalise(images.test.pixels[: config.analysis.cka_images])
+    classes, kernels, total, squares = [], [], 0.0, 0.0
+    for some in in_parts(zoo, models):
+        weights, their = zoo.weights(models=some, epochs=[epoch])[:, 0], rows.loc[some]
+        buffers = zoo.buffers(models=some, epochs=[epoch])[:, 0] if zoo.n_buffers else None
+        classes.append(
+            predictions(arch, weights, their, images.test, images, config.engine, config.trainer.device, buffers)
+        )
+        if not arch.is_module:
+            kernels.append(grams(arch, torch.from_numpy(weights), their, pictures))
+        total += weights.sum(dtype=np.float64)
+        squares += float(np.einsum("ij,ij", weights, weights, dtype=np.float64))
+    pairs = {"agreement": 1 - pairwise_disagreement(np.concatenate(classes), arch.classes)}
+    if kernels:
+        layers = pairwise_cka(np.concatenate(kernels, axis=1))
         pairs["cka"] = layers.mean(0)
         pairs |= {f"cka {i}": values for i, values in enumerate(layers, 1)}
-    pairs["l2"], pairs["cosine"] = pairwise_l2(weights), pairwise_cosine(weights)
+    tensors = [slot["name"] for slot in zoo.layout]
+    products = inner_products(zoo.weights(models=models, epochs=[epoch], layers=[name])[:, 0] for name in tensors)
+    pairs["l2"], pairs["cosine"] = pairwise_l2(products), pairwise_cosine(products)
+    count = len(models) * zoo.n_parameters
+    metrics = zoo.metrics[zoo.metrics["epoch"] == epoch].set_index("model_id")
     return Measures(
-        epoch, rows["model_id"].to_numpy(), int((~finite).sum()), int((finite & ~within).sum()),
-        metrics.loc[rows["model_id"], "test_acc"].to_numpy(np.float64),
-        float(weights.mean(dtype=np.float64)), float(weights.std(dtype=np.float64)), pairs,
+        epoch, models, diverged, beyond, metrics.loc[models, "test_acc"].to_numpy(np.float64),
+        total / count, float(np.sqrt(max(0.0, squares / count - (total / count) ** 2))), pairs,
     )  # fmt: skip
 
 

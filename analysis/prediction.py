@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.measures import viable
+from analysis.measures import in_parts, viable_models
 from analysis.probes import PROBES, split_of
 from zoo import Zoo
 from zoo.errors import UserError
@@ -72,14 +72,14 @@ def early_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
 
 
 def check(config: Any, zoo: Zoo) -> None:
-    """What forbids the tables of a zoo, told before anything is measured.
+    """What forbids the tables of a zoo, told before anything is measured; each feature is tried on one state.
 
     Raises:
         UserError: if a target is no property of the zoo, an epoch is not stored, or another zoo is not there, unfinished or
-            of another architecture.
+            of another architecture; or what a feature raises.
     """
     probe_epochs(config, zoo)
-    zoo.dataset(None, [zoo.epochs[0]], config.analysis.targets, models=zoo.models["model_id"].head(1))
+    _states(config, zoo, zoo.models["model_id"].head(1).to_numpy(), [zoo.epochs[0]], config.analysis.targets)
     for name in config.analysis.others:
         other = Zoo.open(zoo.path.with_name(name))
         if not other.finished:
@@ -100,9 +100,7 @@ def across_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
     states, features = _states(config, zoo, models, probe_epochs(config, zoo), chosen.targets)
     for name in chosen.others:
         other = Zoo.open(zoo.path.with_name(name))
-        theirs = other.models["model_id"][
-            viable(other.weights(epochs=[other.epochs[-1]])[:, 0], chosen.weight_threshold)[1]
-        ].to_numpy()
+        theirs, _, _ = viable_models(other, other.epochs[-1], chosen.weight_threshold)
         fitted, known = _states(config, other, theirs, probe_epochs(config, other), chosen.targets)
         for feature, values in features.items():
             for target in [t for t in _varying(fitted, chosen.targets) if t in _varying(states, chosen.targets)]:
@@ -128,13 +126,16 @@ def probe_epochs(config: Any, zoo: Zoo) -> list[int]:
 def _states(
     config: Any, zoo: Zoo, models: np.ndarray, epochs: list[int], properties: list[str]
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """States of some models with their split and properties, and their features [states, F] by name."""
-    data = ModelDataset(zoo, None, epochs, ["split", *properties], models=models)
-    features = {
-        name: resolve_name(path)(config, zoo, data.table, data.weights.numpy())
-        for name, path in config.analysis.features.items()
-    }
-    return data.table, features
+    """States of some models with their split and properties, and the features [states, F] that they have, by name."""
+    tables: list[pd.DataFrame] = []
+    features: dict[str, list[np.ndarray]] = {name: [] for name in config.analysis.features}
+    for some in in_parts(zoo, models, len(epochs)):
+        data = ModelDataset(zoo, None, epochs, ["split", *properties], models=some)
+        tables.append(data.table)
+        for name, path in config.analysis.features.items():
+            features[name].append(resolve_name(path)(config, zoo, data.table, data.weights.numpy()))
+    known = {name: np.concatenate(parts) for name, parts in features.items() if parts[0] is not None}
+    return pd.concat(tables, ignore_index=True), known
 
 
 def _varying(states: pd.DataFrame, targets: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`task=report`: all results under a root as one self-contained HTML page."""
+"""`task=report`: all results under a root as one self-contained HTML page: analysed zoos side by side, and comparisons."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader
 
+from analysis import side_by_side
 from analysis.figures import figures, svg
 from analysis.novelty import VERDICTS
 from analysis.results import abouts, read_results, tables
+from analysis.side_by_side import analysed
 from zoo import Zoo
 from zoo.errors import UserError
 from zoo.files import write_file
@@ -43,15 +45,21 @@ def write_report(config: Any) -> None:
         UserError: if there are no results yet.
     """
     root = Path(config.paths.root)
-    found = [name for name in SECTIONS if list((root / "results" / name).glob("*.parquet"))]
-    if not found:
-        raise UserError(f"there are no results under {root / 'results'}: make some with python run.py task=downstream")
+    found, zoos = [name for name in SECTIONS if list((root / "results" / name).glob("*.parquet"))], analysed(root)
+    if not found and not zoos:
+        raise UserError(
+            f"there are no results under {root}: make some with python run.py task=analysis or task=downstream"
+        )
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     page = environment.get_template("report.html.j2").render(
         title="Model zoos and hyper-representations",
-        subtitle=f"{len(found)} comparison{'s' * (len(found) > 1)} under {root.name}/, made by hyperzoo {version('hyperzoo')} "
-        f"on {platform.machine()}, {platform.system()}. ± is one standard deviation over networks, n in brackets.",
-        sections=[_section(root / "results" / name, name) for name in found],
+        subtitle=f"{len(zoos)} analysed zoos and {len(found)} comparisons under {root.name}/, made by hyperzoo "
+        f"{version('hyperzoo')} on {platform.machine()}, {platform.system()}. ± is one standard deviation over networks, n "
+        "in brackets.",
+        sections=[
+            *([_zoos_side_by_side(zoos)] if zoos else []),
+            *(_section(root / "results" / name, name) for name in found),
+        ],
         audits=_html(_audits(root)),
         zoos=_html(_zoos(root)),
         commands=sorted({about["command"] for name in found for about in abouts(root / "results" / name)}),
@@ -61,6 +69,14 @@ def write_report(config: Any) -> None:
     file = root / "report.html"
     write_file(file, page.encode())
     console.print(f"Report: {file}", highlight=False, soft_wrap=True)
+
+
+def _zoos_side_by_side(folders: list[Path]) -> dict[str, Any]:
+    return {
+        "name": "analysis", "title": "Zoos side by side", "words": "What task=analysis found.",
+        "figures": {key: svg(figure) for key, figure in side_by_side.figures(folders).items()},
+        "tables": {caption: _html(table) for caption, table in side_by_side.tables(folders).items()},
+    }  # fmt: skip
 
 
 def _section(folder: Path, name: str) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from analysis.pairs import BLOCK, all_pairs
 from zoo.architecture import Architecture
 
 PERCENTILES = (1, 25, 50, 75, 99)
+COLUMNS = 100_000  # weights of a model that are multiplied at once
 
 
 def layer_statistics(weights: np.ndarray, arch: Architecture) -> tuple[np.ndarray, list[str]]:
@@ -30,34 +33,51 @@ def layer_statistics(weights: np.ndarray, arch: Architecture) -> tuple[np.ndarra
     return np.stack(columns, axis=1), names
 
 
-def pairwise_l2(weights: np.ndarray, block: int = BLOCK) -> np.ndarray:
+def inner_products(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """Inner products of all models: float64 [n, n].
+
+    Args:
+        parts: float [n, …], finite: the columns of the weights in parts, such as layers, so that they need not be in memory
+            all at once; at least one.
+    """
+    total = np.zeros(())
+    for part in parts:
+        for first in range(0, part.shape[1], COLUMNS):
+            values = np.asarray(part[:, first : first + COLUMNS], np.float64)
+            total = total + values @ values.T
+    return total
+
+
+def pairwise_l2(products: np.ndarray, block: int = BLOCK) -> np.ndarray:
     """Euclidean distance of all unordered pairs over the mean norm of the models.
 
     The paper prints a squared ratio, but its numbers are of this one: in all eight CNN Seed zoos they are √(2 · cosine
     distance), as for vectors of one norm.
 
     Args:
-        weights: float [n, P], finite.
+        products: as `inner_products` gives them.
         block: models that are compared with all others at once.
 
     Returns:
         float32 [n (n - 1) / 2], ≥ 0, in the order of `numpy.triu_indices(n, 1)`.
     """
-    values = np.asarray(weights, np.float64)
-    squares = (values**2).sum(1)
+    squares = products.diagonal()
 
     def between(i: slice, j: slice) -> np.ndarray:
-        return np.sqrt(np.maximum(squares[i, None] + squares[j] - 2 * values[i] @ values[j].T, 0))
+        return np.sqrt(np.maximum(squares[i, None] + squares[j] - 2 * products[i, j], 0))
 
-    return all_pairs(len(values), between, block) / np.float32(np.sqrt(squares).mean())
+    return all_pairs(len(products), between, block) / np.float32(np.sqrt(squares).mean())
 
 
-def pairwise_cosine(weights: np.ndarray, block: int = BLOCK) -> np.ndarray:
+def pairwise_cosine(products: np.ndarray, block: int = BLOCK) -> np.ndarray:
     """Cosine distance, 1 - cosine of the angle, of all unordered pairs: float32 [n (n - 1) / 2] in [0, 2].
 
     A model that is all 0 has no direction: its distances are 1. Arguments as of `pairwise_l2`.
     """
-    values = np.asarray(weights, np.float64)
-    norms = np.linalg.norm(values, axis=1, keepdims=True)
-    directions = values / np.where(norms > 0, norms, 1)
-    return all_pairs(len(values), lambda i, j: np.clip(1 - directions[i] @ directions[j].T, 0, 2), block)
+    norms = np.sqrt(products.diagonal())
+    norms = np.where(norms > 0, norms, 1)
+
+    def between(i: slice, j: slice) -> np.ndarray:
+        return np.clip(1 - products[i, j] / (norms[i, None] * norms[j]), 0, 2)
+
+    return all_pairs(len(products), between, block)

@@ -2,7 +2,8 @@
 
 Written to <root>/analysis/<zoo>/: measures.csv (Table 2), pairs.csv (how the measures of pairs are distributed),
 performance.csv (Figure 2), map.csv (Figure 3), neighbours.csv (whether weights cluster by factor), probes.csv (Table 3),
-early.csv and across.csv (see `analysis.prediction`), and the zoo's card with all of it, card.html.
+early.csv and across.csv (see `analysis.prediction`), and the zoo's card with all of it, card.html; measures and figures go
+on the card in the zoo's own folder, too.
 """
 
 from __future__ import annotations
@@ -13,22 +14,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.card import pairs_figure, performance_figure, write_card
+from analysis.card import pairs_figure, performance_figure, write_cards
 from analysis.maps import NEIGHBOURS, alike, map_figure, weights_map
-from analysis.measures import Measures, measure, performance
+from analysis.measures import WORDS, Measures, measure, performance
 from analysis.prediction import PUBLISHED, across_table, check, early_table, probes_table
 from analysis.results import rich_table
 from zoo import Zoo
-from zoo.architecture import Architecture
 from zoo.errors import UserError
 from zoo.files import write_file
 from zoo.images import ImageData
-from zoo.spec import FACTORS
+from zoo.store import FACTORS
 from zoo.training import console, open_zoo, zoo_images
 
 BINS = 100  # of distributions over pairs
-WORDS = {"accuracy": "test accuracy", "agreement": "agreement κ", "cka": "CKA, mean over layers", "weights": "weights",
-         "l2": "ℓ2 distance / mean norm", "cosine": "cosine distance"}  # fmt: skip
 
 
 def analyse_zoo(config: Any) -> None:
@@ -49,7 +47,7 @@ def analyse_zoo(config: Any) -> None:
         "probes": probes_table(config, zoo, found.models),
         "early": early_table(config, zoo, found.models),
         "across": across_table(config, zoo, found.models),
-        "neighbours": neighbours_table(zoo, found.models),
+        "neighbours": neighbours_table(zoo, found),
     }
     for name, table in written.items():
         write_file(folder / f"{name}.csv", table.to_csv(index=False).encode())
@@ -75,7 +73,7 @@ def analyse_zoo(config: Any) -> None:
         table = weights_map(zoo, found.models, config.analysis.map_states)
         write_file(folder / "map.csv", table.to_csv(index=False).encode())
         figures["map"] = map_figure(table, zoo.name)
-    card = write_card(folder, zoo, found, figures, shown)
+    card = write_cards(folder, zoo, found, figures, shown)
     console.print(f"Tables and card: {card}", highlight=False, soft_wrap=True)
 
 
@@ -85,8 +83,6 @@ def _open(config: Any) -> tuple[Zoo, ImageData]:
         raise UserError(
             f"zoo {zoo.name!r} holds variances beside its weights: analyse {zoo.name}_masked, its kept weights"
         )
-    if Architecture.from_dict(zoo.description["arch"]).n_buffers:
-        raise UserError(f"zoo {zoo.name!r}: task=analysis does not measure networks with BatchNorm yet")
     return zoo, zoo_images(config, zoo)
 
 
@@ -113,15 +109,13 @@ def distributions(found: Measures) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def neighbours_table(zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
-    """Whether weights cluster by factor at the last epoch: factor, alike and chance (see `analysis.maps.alike`)."""
-    rows = zoo.models.set_index("model_id").loc[models]
-    weights = zoo.weights(models=models, epochs=[zoo.epochs[-1]])[:, 0]
-    found = []
+def neighbours_table(zoo: Zoo, found: Measures) -> pd.DataFrame:
+    """Whether weights cluster by factor: factor, alike and chance (see `analysis.maps.alike`)."""
+    rows, lines = zoo.models.set_index("model_id").loc[found.models], []
     for factor in [factor for factor in FACTORS if rows[factor].nunique() > 1]:
-        near, chance = alike(weights, models, rows[factor].to_numpy())
-        found.append({"factor": factor, "alike": near, "chance": chance, "n": len(models)})
-    return pd.DataFrame(found)
+        near, chance = alike(found.pairs["l2"], rows[factor].to_numpy())
+        lines.append({"factor": factor, "alike": near, "chance": chance, "n": len(rows)})
+    return pd.DataFrame(lines)
 
 
 def _measures_title(found: Measures, zoo: Zoo) -> str:

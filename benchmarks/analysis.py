@@ -26,7 +26,7 @@ from population import architecture, images
 
 from analysis.agreement import pairwise_disagreement
 from analysis.cka import grams, layer_outputs, pairwise_cka
-from analysis.weights import pairwise_cosine, pairwise_l2
+from analysis.weights import inner_products, pairwise_cosine, pairwise_l2
 from zoo.engines import EngineConfig, initial_population
 from zoo.networks import predictions
 
@@ -60,8 +60,8 @@ def main() -> None:
         "predictions": lambda: predictions(arch, weights, rows, data.train, data, engine),
         "agreement": lambda: pairwise_disagreement(classes, arch.classes),
         "CKA": lambda: pairwise_cka(grams(arch, torch.tensor(weights), rows, pictures)),
-        "l2": lambda: pairwise_l2(weights),
-        "cosine": lambda: pairwise_cosine(weights),
+        "l2": lambda: pairwise_l2(inner_products([weights])),
+        "cosine": lambda: pairwise_cosine(inner_products([weights])),
     }
     looped: dict[str, Callable[[int, int], object]] = {
         "agreement": lambda i, j: (classes[i] == classes[j]).mean(),

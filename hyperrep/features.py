@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from hyperrep.states import zoo_permutations
+from hyperrep.states import permutations_like, read_states, zoo_permutations
 from hyperrep.symmetry import Permutations
 from hyperrep.training import hyperrep_folder, in_batches, load_autoencoder
 from zoo import Zoo
 from zoo.architecture import Architecture
-from zoo.training import zoo_images
+from zoo.training import open_zoo, zoo_images
 
 
 def embeddings(config: Any, zoo: Zoo, states: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
-    """z: what the zoo's autoencoder (`autoencoder=`, trained before) makes of the weights, float32 [states, D].
+    """z: what the autoencoder of the config's zoo (`autoencoder=`, trained before) makes of weights, float32 [states, D].
 
-    States of epochs that it has not learnt are in the order of neurons of those that it has.
+    Weights come in the order of neurons of the states that it has learnt: each model is matched at the last epoch that was
+    learnt, and keeps that order at all. That is so for other zoos, too (`analysis.others`): their models are matched to
+    those of the config's zoo.
 
     Args:
         config: of the zoo and the autoencoder.
-        zoo: whose states these are.
+        zoo: whose states these are; that of the config, or another of its architecture.
         states: column model_id, a row a state.
         weights: float32 [states, P].
 
     Raises:
-        UserError: if the autoencoder is not there, or was trained on another zoo.
+        UserError: if the autoencoder is not there, was trained on another zoo, or the other zoo lacks that epoch.
     """
-    root, mode = hyperrep_folder(config), config.autoencoder.align
-    autoencoder = load_autoencoder(root, config.autoencoder, zoo)
+    root, chosen = hyperrep_folder(config), config.autoencoder
+    learnt = open_zoo(config)
+    autoencoder = load_autoencoder(root, chosen, learnt)
     values = torch.tensor(weights)
-    if mode != "none":
+    if chosen.align != "none":
         arch = Architecture.from_dict(zoo.description["arch"])
-        images, last = zoo_images(config, zoo), max(config.autoencoder.states)
-        of_models = zoo_permutations(zoo, arch, mode, last, root.parent, images)
+        of_states = _orders(config, learnt, zoo, states["model_id"].to_numpy(), arch, root.parent)
         permutations = Permutations(arch)
-        values = permutations.apply(values, permutations.split(of_models[states["model_id"].tolist()]))
+        values = permutations.apply(values, permutations.split(of_states))
     return in_batches(autoencoder.encode, values).numpy()
+
+
+def _orders(config: Any, learnt: Zoo, zoo: Zoo, models: np.ndarray, arch: Architecture, folder: Path) -> torch.Tensor:
+    """The permutations of some models, int64 [len(models), neurons]."""
+    chosen, images = config.autoencoder, zoo_images(config, learnt)
+    last = max(chosen.states)
+    if zoo.identity == learnt.identity:
+        return zoo_permutations(zoo, arch, chosen.align, last, folder, images)[models.tolist()]
+    reference = read_states(learnt, chosen, folder, images)["train"].at(last)
+    theirs = zoo.dataset(None, [last], ("activation",), models=np.unique(models))
+    of_models = permutations_like(reference, theirs.weights, theirs.table, arch, chosen.align, images)
+    return of_models[np.searchsorted(theirs.table["model_id"], models).tolist()]

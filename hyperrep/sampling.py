@@ -24,8 +24,9 @@ from zoo.engines import untrained
 from zoo.errors import UserError
 from zoo.images import ImageData
 from zoo.networks import Networks, predictions
-from zoo.spec import FACTORS, deal_splits
+from zoo.spec import deal_splits
 from zoo.start import TRAINING_FACTORS
+from zoo.store import FACTORS
 from zoo.training import command, console, epoch_metrics, open_zoo, print_summary, zoo_images
 
 COMPARED_STATES = 500  # reconstructions whose distance to those of other models is measured
@@ -227,6 +228,7 @@ def described(config: Any, source: Zoo, name: str, about: str, spec: dict[str, A
     return {
         "name": name,
         "published": None,
+        "license": source.description.get("license"),
         "about": about,
         "spec": spec,
         **{key: source.description[key] for key in ("protocol", "arch", "dataset", "engine")},

@@ -17,7 +17,7 @@ from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.errors import UserError
 from zoo.images import ImageData
-from zoo.spec import FACTORS
+from zoo.store import FACTORS
 
 SPLITS = ("train", "val", "test")
 MATCHING_IMAGES = 256  # for align=activations
@@ -106,13 +106,12 @@ def zoo_permutations(zoo: Zoo, arch: Architecture, mode: str, epoch: int, folder
     models = zoo.models.iloc[finite.numpy()].reset_index(drop=True)
     if not (models["split"] == "train").any():
         raise _nothing_finite(zoo, "train", [epoch])
-    pictures = images.normalise(images.train.pixels[:MATCHING_IMAGES].to("cpu")) if mode == "activations" else None
     _, of_finite = align(
         weights[finite],
         arch,
         mode,
         mean_over=models.index[models["split"] == "train"].tolist(),
-        images=pictures,
+        images=_pictures(images, mode),
         activations=models["activation"].tolist(),
     )
     table = torch.full((len(weights), of_finite.shape[1]), -1)
@@ -120,3 +119,33 @@ def zoo_permutations(zoo: Zoo, arch: Architecture, mode: str, epoch: int, folder
     folder.mkdir(parents=True, exist_ok=True)
     save_permutations(file, table, manifest, mode)
     return table
+
+
+def permutations_like(
+    reference: States, weights: Tensor, rows: pd.DataFrame, arch: Architecture, mode: str, images: ImageData
+) -> Tensor:
+    """The permutations that bring models of another zoo into the order of neurons of an aligned one: int64 [n, neurons].
+
+    Args:
+        reference: aligned models, one state each; their mean is what others are matched to.
+        weights: float32 [n, P], finite.
+        rows: column activation, a row a model.
+        arch: of all of them.
+        mode: of `align`.
+        images: of the reference's zoo; used by align=activations.
+    """
+    first = len(reference.weights)
+    _, of_all = align(
+        torch.cat([reference.weights, weights]),
+        arch,
+        mode,
+        mean_over=range(first),
+        images=_pictures(images, mode),
+        activations=[*reference.table["activation"], *rows["activation"]],
+    )
+    return of_all[first:]
+
+
+def _pictures(images: ImageData, mode: str) -> Tensor | None:
+    """The images on which neurons are compared, for the modes that compare them there."""
+    return images.normalise(images.train.pixels[:MATCHING_IMAGES].to("cpu")) if mode == "activations" else None

@@ -5,6 +5,7 @@ import itertools
 import pandas as pd
 import torch
 from omegaconf import OmegaConf
+from torch import Tensor, nn
 
 from run import CONFIG_DIR
 from zoo.architecture import Architecture
@@ -62,3 +63,16 @@ def model_rows(**factors) -> pd.DataFrame:
     rows = pd.DataFrame(list(itertools.product(*columns.values())), columns=list(columns))
     rows.insert(0, "seed", range(1, len(rows) + 1))
     return rows
+
+
+class Normed(nn.Module):
+    """A small network with BatchNorm, so with buffers: [n, channels, height, width] -> logits."""
+
+    def __init__(self, image: tuple[int, int, int], classes: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(image[0], 4, 5, stride=4, bias=False)
+        self.bn = nn.BatchNorm2d(4)
+        self.fc = nn.Linear(4 * len(range(0, image[1] - 4, 4)) * len(range(0, image[2] - 4, 4)), classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.bn(self.conv(x)).relu().flatten(1))

@@ -53,6 +53,11 @@ class TrainerConfig:
 
     accelerator: str = dataclasses.field(metadata={"choices": ("cpu", "gpu")})
 
+    @property
+    def device(self) -> torch.device:
+        """Where tensors are."""
+        return torch.device("cuda" if self.accelerator == "gpu" else "cpu")
+
 
 @dataclass
 class LoggerConfig:
@@ -279,6 +284,11 @@ def combination_problems(config: Config) -> list[str]:
         )
     if zoo.schedule == "onecycle" and zoo.epochs == 0:
         problems.append("zoo.schedule=onecycle spans the epochs: zoo.epochs must be at least 1, got 0")
+    if zoo.divergence_rate and not arch.variational:
+        problems.append(
+            f"zoo.divergence_rate: got {zoo.divergence_rate}, but only variances diverge: use task=sparsify, or "
+            "arch.variational=true"
+        )
     root = Path(config.paths.root).absolute()
     there = next(folder for folder in (root, *root.parents) if folder.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):

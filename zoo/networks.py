@@ -27,6 +27,7 @@ class Networks:
         data: whose normalisation the images get.
         config: which engine.
         device: where.
+        buffers: float32 [n, B], of an architecture that has buffers.
     """
 
     def __init__(
@@ -37,10 +38,11 @@ class Networks:
         data: ImageData,
         config: EngineConfig,
         device: torch.device | str = "cpu",
+        buffers: np.ndarray | None = None,
     ) -> None:
         values = np.ascontiguousarray(torch.as_tensor(weights).detach().cpu().numpy(), np.float32)
         self.engine = engines.make(config, arch, rows.reset_index(drop=True), data, Protocol(10, 1, "constant"), device)
-        self.engine.load(engines.untrained(values))
+        self.engine.load(engines.untrained(values, buffers))
 
     def __enter__(self) -> Networks:
         return self
@@ -54,7 +56,7 @@ class Networks:
 
     def outputs(self, images: Images) -> Tensor:
         """Logits: float32 [n, images, classes]."""
-        return self.engine.outputs(images)
+        return self.engine.outputs(images.to(self.engine.device))
 
 
 def outputs_by_part(
@@ -64,11 +66,14 @@ def outputs_by_part(
     images: Images,
     data: ImageData,
     config: EngineConfig,
+    device: torch.device | str = "cpu",
+    buffers: np.ndarray | None = None,
 ) -> Iterator[Tensor]:
     """Logits of many networks, `AT_ONCE` at a time: float32 [part of n, images, classes]. Arguments as of `Networks`."""
     for first in range(0, len(weights), AT_ONCE):
         part = slice(first, first + AT_ONCE)
-        with Networks(arch, weights[part], rows.iloc[part], data, config) as networks:
+        some = None if buffers is None else buffers[part]
+        with Networks(arch, weights[part], rows.iloc[part], data, config, device, some) as networks:
             yield networks.outputs(images)
 
 
@@ -79,7 +84,9 @@ def predictions(
     images: Images,
     data: ImageData,
     config: EngineConfig,
+    device: torch.device | str = "cpu",
+    buffers: np.ndarray | None = None,
 ) -> np.ndarray:
     """Predicted classes of many networks, some at a time: int16 [n, images]. Arguments as of `Networks`."""
-    parts = outputs_by_part(arch, weights, rows, images, data, config)
-    return np.concatenate([logits.argmax(2).to(torch.int16).numpy() for logits in parts])
+    parts = outputs_by_part(arch, weights, rows, images, data, config, device, buffers)
+    return np.concatenate([logits.argmax(2).to(torch.int16).cpu().numpy() for logits in parts])

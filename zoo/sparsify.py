@@ -16,11 +16,15 @@ import torch
 from zoo.architecture import Architecture
 from zoo.config import derive
 from zoo.errors import UserError
+from zoo.spec import SCHEDULES
 from zoo.store import Zoo
 from zoo.training import command, open_zoo, train_zoo
 
 # Options of each kind.
 KINDS = {"vd": {"divergence_rate"}, "magnitude": {"share", "steps"}}
+
+# What a masked twin's description has of its twin's.
+KEPT = ("published", "license", "protocol", "dataset", "engine", "epochs", "versions")
 
 
 @dataclass
@@ -30,6 +34,8 @@ class SparsifyConfig:
     name: str = field(metadata={"choices": tuple(KINDS)})
     epochs: int = field(metadata={"min": 0})
     shared_seed: bool
+    lr: float | None = field(metadata={"above": 0.0})
+    schedule: str | None = field(metadata={"choices": SCHEDULES})
     divergence_rate: float | None = field(metadata={"min": 0.0})
     share: float | None = field(metadata={"above": 0.0, "below": 1.0})
     steps: int | None = field(metadata={"min": 1})
@@ -77,6 +83,8 @@ def sparsify_zoo(config: Any) -> None:
     words = ["task=zoo", f"zoo.name={name}_{chosen.name}", f"zoo.start.zoo={name}", "zoo.start.epoch=null"]
     words += ["zoo.start.split=null", "zoo.start.seed=null", "zoo.pruned.share=0.0"]
     words += [f"zoo.epochs={chosen.epochs}", "zoo.models=null"]
+    words += [f"zoo.grid.lr=[{chosen.lr}]"] if chosen.lr is not None else []
+    words += [f"zoo.schedule={chosen.schedule}"] if chosen.schedule is not None else []
     if chosen.shared_seed:
         words.append(f"zoo.start.seed={source.models['seed'].iloc[0]}")
     if chosen.name == "magnitude":
@@ -94,7 +102,7 @@ def store_masked(config: Any, twin: Zoo) -> Zoo:
     arch = Architecture.from_dict(twin.description["arch"])
     name = f"{twin.name}_masked"
     description = {
-        **{key: twin.description[key] for key in ("published", "protocol", "dataset", "engine", "epochs", "versions")},
+        **{key: twin.description[key] for key in KEPT if key in twin.description},
         "name": name,
         "about": f"The kept weights of {twin.name}. {twin.description['about']}",
         "spec": {"kind": "masked", "zoo": twin.name, "start": twin.description["spec"]["start"]},

@@ -15,10 +15,10 @@ from zoo.architecture import ACTIVATIONS
 from zoo.initialization import METHODS
 from zoo.pruning import PrunedConfig
 from zoo.start import StartConfig
+from zoo.store import FACTORS
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "onecycle")
-FACTORS = ("init", "activation", "optimizer", "lr", "weight_decay", "dropout")
 
 # 70/15/15 by model, dealt out in rounds of 20 consecutive rows: so every prefix of a zoo is split in proportion, a zoo
 # that grows keeps its splits, and each published size is divided exactly (1000 -> 700/150/150).
@@ -68,6 +68,7 @@ class ZooConfig:
     )  # arch.variational: what its weight in the loss grows by, an epoch
     pruned: PrunedConfig
     published: str | None  # what the preset stands for in the paper; overrides may depart from it
+    license: str | None  # that the card names: of the zoo, which is yours to choose
 
 
 def spec_size(config: ZooConfig) -> int:

@@ -36,11 +36,18 @@ log = logging.getLogger(__name__)
 
 FORMAT = "hyperzoo"
 FORMAT_VERSION = 1
-FACTORS = ["seed", "init", "activation", "optimizer", "lr", "weight_decay", "dropout"]
-SPLITS = ["train", "val", "test"]
+FACTORS = ("init", "activation", "optimizer", "lr", "weight_decay", "dropout")  # that generate a model, beside its seed
+SPLITS = ("train", "val", "test")
 SCORES = ["train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc"]
 WEIGHT_MAX_ABS = "weight_max_abs"  # the one metric the store computes itself: it tells a diverged model
-MAY_CHANGE = {"models", "epochs", "versions", "command", "measured"}  # everything else in zoo.json identifies the zoo
+MAY_CHANGE = {
+    "models",
+    "epochs",
+    "versions",
+    "command",
+    "measured",
+    "license",
+}  # everything else in zoo.json identifies the zoo
 ROOT_FILES = ["zoo.json", "models.parquet", "metrics.parquet", "README.md"]
 
 
@@ -173,10 +180,36 @@ class Zoo:
                 "metrics.parquet": _write(self.path / "metrics.parquet", _parquet(metrics)),
                 "README.md": _write(self.path / "README.md", zoo._card(models, metrics).encode()),
             }
+            zoo._remove_figures(set())  # of an earlier card
             for block in blocks:
                 manifest = block.path / "manifest.json"
                 listed[manifest.relative_to(self.path).as_posix()] = _entry(manifest.read_bytes())
             _write(self.path / "manifest.json", _json({"files": listed}))
+
+    def write_card(self, measured: str, figures: dict[str, bytes]) -> None:
+        """Put what has been measured on the card of a finished zoo, until the zoo grows.
+
+        Killed on the way, the zoo has a card that `verify` calls damaged; writing it again mends that.
+
+        Args:
+            measured: Markdown; figures are shown as `![…](card/NAME.svg)`.
+            figures: SVG files by name.
+
+        Raises:
+            UserError: if the zoo is not finished.
+        """
+        with _locked(self.path / ".lock"):
+            zoo = Zoo.open(self.path)
+            if not zoo.finished:
+                raise UserError(f"zoo {self.name!r} is not finished: {self.redo}")
+            (self.path / "card").mkdir(exist_ok=True)
+            listed = {name: entry for name, entry in zoo._manifest().items() if not name.startswith("card/")}
+            for name, data in figures.items():
+                listed[f"card/{name}.svg"] = _write(self.path / "card" / f"{name}.svg", data)
+            text = zoo._card(zoo.models, zoo.metrics, measured)
+            listed["README.md"] = _write(self.path / "README.md", text.encode())
+            _write(self.path / "manifest.json", _json({"files": listed}))
+            zoo._remove_figures(set(figures))
 
     @property
     def finished(self) -> bool:
@@ -424,7 +457,7 @@ class Zoo:
         for name, entry in listed.items():
             damage = _damage(self.path / name, entry)
             problems += [f"{self.path / name} {damage}"] if damage else []
-        known = {"manifest.json", *ROOT_FILES}
+        known = {"manifest.json", *ROOT_FILES, *(name for name in listed if name.startswith("card/"))}
         for block in self._blocks():
             problems += [problem for problem in block.problems() if problem not in problems]
             try:
@@ -449,6 +482,19 @@ class Zoo:
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             file = self.path / "manifest.json"
             raise UserError(f"{file} is damaged ({error}): delete this file, then {self.redo}") from error
+
+    def _card(self, models: pd.DataFrame, metrics: pd.DataFrame, measured: str = "") -> str:
+        from zoo.card import card
+
+        return card(self, models, metrics, measured)
+
+    def _remove_figures(self, kept: set[str]) -> None:
+        """Remove figures that are on the card no more, and their folder with the last of them."""
+        for figure in sorted((self.path / "card").glob("*.svg")):
+            if figure.stem not in kept:
+                _remove(figure)
+        if (self.path / "card").is_dir() and not any((self.path / "card").iterdir()):
+            (self.path / "card").rmdir()
 
     def _damaged_tables(self) -> bool:
         listed = self._manifest()
@@ -501,45 +547,6 @@ class Zoo:
                     f"{now.iloc[i]}: choose another zoo.name or paths.root"
                 )
         return len(there) == self.n_models
-
-    def _card(self, models: pd.DataFrame, metrics: pd.DataFrame) -> str:
-        """README.md: a pure function of what is stored, so that every run of a zoo writes the same bytes."""
-        last = metrics[metrics["epoch"] == self.epochs[-1]]
-        scores = [
-            f"| {part} | {_mean_std(last[f'{part}_acc'] * 100, ' %')} | {_mean_std(last[f'{part}_loss'], '')} |"
-            for part in SPLITS
-        ]
-        counts = models["split"].value_counts()
-        splits = ", ".join(f"{counts.get(part, 0)} {part}" for part in SPLITS)
-        dataset = self.description.get("dataset", {})
-        lines = [
-            f"# Zoo {self.name}",
-            "",
-            *([self.description["about"], ""] if "about" in self.description else []),
-            f"{len(models)} models ({splits}), each with {len(self.epochs)} states (epochs 0 to {self.epochs[-1]}; 0 is "
-            f"before training) of {self.n_parameters} weights. "
-            f"Architecture: {self.description['arch'].get('name', 'see zoo.json')}. "
-            f"Images: {dataset.get('name', 'see zoo.json') if isinstance(dataset, dict) else dataset}. "
-            f"{int((models['status'] == 'diverged').sum())} models diverged; they are kept and flagged in models.parquet.",
-            "",
-            f"At epoch {self.epochs[-1]}, mean ± standard deviation over models (n = models with a finite value):",
-            "",
-            "| images | accuracy | loss |",
-            "|---|---|---|",
-            *scores,
-            "",
-            "Load it:",
-            "",
-            "```python",
-            "from zoo import Zoo",
-            f'zoo = Zoo.open("{self.name}")  # the path of this folder',
-            f'weights = zoo.weights(split="train", epochs=[{self.epochs[-1]}])  # float32 [models, epochs, parameters]',
-            "```",
-            "",
-            f"Make it again: `{self.description.get('command', 'not recorded')}` (spec and versions are in zoo.json).",
-            "",
-        ]
-        return "\n".join(lines)
 
 
 class Block:
@@ -761,7 +768,7 @@ class Block:
 
 
 def _check_models(models: pd.DataFrame) -> None:
-    missing = [name for name in ["model_id", *FACTORS, "split"] if name not in models]
+    missing = [name for name in ["model_id", "seed", *FACTORS, "split"] if name not in models]
     if missing or {"status", "diverged_epoch"} & set(models.columns):
         raise ValueError(f"models must have the columns {missing} and must not have status, diverged_epoch")
     if not len(models) or models["model_id"].tolist() != list(range(len(models))):
@@ -858,14 +865,6 @@ def _known_numbers(asked: Iterable[int] | int, stored: Sequence[int], word: str,
     if unknown.size:
         raise UserError(f"{word} {unknown[0]} is not stored in zoo {name!r}: it has {word}s 0 to {stored[-1]}")
     return numbers.astype(np.int64)
-
-
-def _mean_std(values: pd.Series, unit: str) -> str:
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return "–"
-    spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
-    return f"{values.mean():.2f}{spread}{unit} (n = {len(values)})"
 
 
 # ------------------------------------------------------------------------------------------- files

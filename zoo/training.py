@@ -58,7 +58,7 @@ def train_zoo(config: Config) -> None:
     path = Path(config.paths.root) / "zoos" / config.zoo.name
     _settle_engine(config, arch, path)
     data = read_images(config)
-    device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
+    device = config.trainer.device
     data = data.to(device)
     zoo = Zoo.create(path, describe(config, arch, data, start), models)
     loggers: list[Logger] | None = None
@@ -339,6 +339,7 @@ def describe(config: Config, arch: Architecture, data: ImageData, start: Start |
     return {
         "name": zoo.name,
         "published": None if start else zoo.published,
+        "license": zoo.license,
         "spec": {"kind": "fine_tuned", "start": start.identity} if start else spec,
         **({"about": start.about} if start else {}),
         "protocol": protocol,
@@ -378,7 +379,7 @@ def _settle_engine(config: Config, arch: Architecture, path: Path) -> None:
         begun["name"] if auto and begun else engines.choose(config.engine.name, arch, *training_conditions(config))
     )
     if config.engine.name == "torch" and config.engine.lanes is None:
-        config.engine.lanes = begun.get("lanes") or LANES["cuda" if config.trainer.accelerator == "gpu" else "cpu"]
+        config.engine.lanes = begun.get("lanes") or LANES[config.trainer.device.type]
 
 
 # ------------------------------------------------------------------------------------------ curves and progress
@@ -613,8 +614,8 @@ def _seconds_an_image(
     images = Images(pixels, torch.randint(0, arch.classes, (len(pixels),)))
     half = torch.full((arch.image[0],), 0.5)
     data = ImageData("random", arch.classes, arch.image, images, images, images, half, half, AugmentConfig(), "")
-    device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
-    engine = engines.make(config.engine, arch, rows, data, Protocol(batch, 1, protocol.schedule), device)
+    protocol = Protocol(batch, 1, protocol.schedule)
+    engine = engines.make(config.engine, arch, rows, data, protocol, config.trainer.device)
     engine.load(before_training(arch, rows, start))
     engine.start_epoch(1)
     engine.train(0, 1)

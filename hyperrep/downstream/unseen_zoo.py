@@ -9,14 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-import torch
-from torch import Tensor
 
-from hyperrep.alignment import align
-from hyperrep.downstream.decoded import Learnt, learnt
+from hyperrep.downstream.decoded import learnt
 from hyperrep.downstream.ensemble import ensembles
 from hyperrep.downstream.stages import grown, of_target, tidy
-from hyperrep.states import MATCHING_IMAGES, States
+from hyperrep.states import permutations_like
+from hyperrep.symmetry import Permutations
 from zoo.networks import Networks
 from zoo.training import zoo_images
 
@@ -39,7 +37,12 @@ def compare(config: Any) -> pd.DataFrame:
     parts: list[pd.DataFrame] = []
     for method, words in config.downstream.methods.items():
         known = learnt(config, words)
-        weights = _in_order_of(known.states["train"].at(last), data.weights, data.table, known)
+        weights, mode = data.weights, known.config.autoencoder.align
+        if mode != "none":
+            reference = known.states["train"].at(last)
+            of_models = permutations_like(reference, weights, data.table, known.arch, mode, known.images)
+            permutations = Permutations(known.arch)
+            weights = permutations.apply(weights, permutations.split(of_models))
         networks = {"originals": weights} if not parts else {}
         networks[method] = known.decode(known.encode(weights))
         for name, values in networks.items():
@@ -51,21 +54,3 @@ def compare(config: Any) -> pd.DataFrame:
             sizes = [size for size in config.downstream.sizes if size > 1]
             parts += ensembles(name, logits, sizes, images, last, config)
     return pd.concat(parts, ignore_index=True)
-
-
-def _in_order_of(reference: States, weights: Tensor, rows: pd.DataFrame, known: Learnt) -> Tensor:
-    """Weights [n, P] of other models, one row each, in the order of neurons of the learnt ones, as the autoencoder's
-    training had it; the images on which neurons are compared are those of the learnt zoo."""
-    mode = known.config.autoencoder.align
-    if mode == "none":
-        return weights
-    learnt_first = len(reference.weights)
-    aligned, _ = align(
-        torch.cat([reference.weights, weights]),
-        known.arch,
-        mode,
-        mean_over=range(learnt_first),
-        images=known.images.normalise(known.images.train.pixels[:MATCHING_IMAGES]) if mode == "activations" else None,
-        activations=[*reference.table["activation"], *rows["activation"]],
-    )
-    return aligned[learnt_first:]

@@ -7,31 +7,41 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
-from analysis.weights import layer_statistics, pairwise_cosine, pairwise_l2
+from analysis.weights import inner_products, layer_statistics, pairwise_cosine, pairwise_l2
 from tests.populations import architecture, model_rows
 from zoo.engines import initial_population
 
 
-@given(st.integers(2, 7), st.integers(1, 9), st.integers(0, 99))
-def test_distances_are_scipys(n, block, seed):
+@given(st.integers(2, 7), st.integers(1, 9), st.integers(1, 30), st.integers(0, 99))
+def test_distances_are_scipys(n, block, columns, seed):
     weights = np.random.default_rng(seed).normal(1, 2, (n, 30))
+    products = inner_products(weights[:, i : i + columns] for i in range(0, 30, columns))
+    np.testing.assert_allclose(products, weights @ weights.T)
     mean_norm = np.linalg.norm(weights, axis=1).mean()
-    np.testing.assert_allclose(pairwise_l2(weights, block), pdist(weights) / mean_norm, rtol=1e-5)
-    np.testing.assert_allclose(pairwise_cosine(weights, block), pdist(weights, "cosine"), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(pairwise_l2(products, block), pdist(weights) / mean_norm, rtol=1e-5)
+    np.testing.assert_allclose(pairwise_cosine(products, block), pdist(weights, "cosine"), rtol=1e-4, atol=1e-6)
+
+
+def test_many_columns_are_multiplied_in_pieces(monkeypatch):
+    monkeypatch.setattr("analysis.weights.COLUMNS", 4)
+    weights = np.random.default_rng(0).normal(size=(3, 10)).astype(np.float32)
+    np.testing.assert_allclose(inner_products([weights]), weights.astype(float) @ weights.T.astype(float))
 
 
 def test_distances_by_hand():
     weights = np.array([[3.0, 0.0], [0.0, 4.0], [0.0, 0.0], [-5.0, 0.0], [3.0, 0.0]])
-    assert pairwise_l2(weights).tolist() == pytest.approx(
+    products = inner_products([weights])
+    assert pairwise_l2(products).tolist() == pytest.approx(
         [5 / 3, 1, 8 / 3, 0, 4 / 3, 41**0.5 / 3, 5 / 3, 5 / 3, 1, 8 / 3]
     )
-    assert pairwise_cosine(weights).tolist() == pytest.approx([1, 1, 2, 0, 1, 1, 1, 1, 1, 2])
+    assert pairwise_cosine(products).tolist() == pytest.approx([1, 1, 2, 0, 1, 1, 1, 1, 1, 2])
 
 
 def test_on_one_sphere_l2_is_the_root_of_twice_the_cosine_distance():
     weights = np.random.default_rng(0).normal(size=(6, 40))
     weights /= np.linalg.norm(weights, axis=1, keepdims=True)
-    np.testing.assert_allclose(pairwise_l2(weights), np.sqrt(2 * pairwise_cosine(weights)), rtol=1e-5)
+    products = inner_products([weights])
+    np.testing.assert_allclose(pairwise_l2(products), np.sqrt(2 * pairwise_cosine(products)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["cnn_s", "cnn_m"])

@@ -8,9 +8,12 @@ import pytest
 import torch
 from scipy.spatial.distance import pdist
 
+from analysis import side_by_side
 from analysis.maps import alike, map_figure
 from analysis.measures import measure, viable
 from analysis.prediction import PUBLISHED, across_table, check, early_table, probe_epochs, probes_table
+from analysis.report import write_report
+from analysis.side_by_side import analysed
 from analysis.zoo_analysis import (
     analyse_zoo,
     measures_table,
@@ -22,6 +25,7 @@ from run import CONFIG_DIR
 from tests.integration.test_hyperrep import TINY, ZOO
 from tests.integration.test_train_zoo import configure, train
 from zoo import Zoo
+from zoo.architecture import Architecture
 from zoo.errors import UserError
 from zoo.training import read_images
 
@@ -67,6 +71,30 @@ def test_measures_are_those_of_plain_modules(root):
     assert 0 < min(layers) < max(layers) <= 100
     assert "cka 6" not in found.index
     assert found["published_mean"].isna().all()
+
+
+NORMED = ["zoo.name=normed", "arch=resnet18", "arch.protocol=plain", "arch.module=tests.populations.Normed",
+          "zoo.grid.activation=[relu]", "zoo.models=20", "zoo.epochs=2"]  # fmt: skip
+
+
+def test_networks_with_batchnorm(tmp_path, monkeypatch):
+    """With their running statistics, and a part at a time, as a zoo of ResNets that does not fit into memory."""
+    train(tmp_path, *ZOO, *NORMED)
+    config, zoo = configure(tmp_path, *WORDS, *NORMED), Zoo.open(tmp_path / "zoos" / "normed")
+    images = read_images(config)
+    monkeypatch.setattr("analysis.measures.BYTES_AT_ONCE", 3 * 4 * zoo.n_parameters)
+    monkeypatch.setattr("analysis.features.LARGEST", zoo.n_parameters - 1)
+    analyse_zoo(config)
+    with torch.no_grad():
+        pictures = images.normalise(images.test.pixels)
+        predicted = [zoo.module(m, 2)(pictures).argmax(1) for m in range(20)]
+    agreement = [(predicted[i] == predicted[j]).double().mean() for i in range(20) for j in range(i + 1, 20)]
+    folder = tmp_path / "analysis" / "normed"
+    found = pd.read_csv(folder / "measures.csv").set_index("measure")
+    assert found.loc["agreement", "mean"] == pytest.approx(100 * np.mean(agreement))
+    assert "cka" not in found.index
+    assert set(pd.read_csv(folder / "probes.csv")["feature"]) == {"s(w)"}
+    assert zoo.verify() == []
 
 
 def test_distributions_and_performance(root):
@@ -156,6 +184,45 @@ def test_embeddings_are_features(root):
     assert set(found["feature"]) == {"w", "s(w)", "z"}
 
 
+def test_embeddings_of_another_zoo(root):
+    """Its models come in the order of neurons that the autoencoder knows: copies of models with other orders are embedded
+    as the models are."""
+    from hyperrep.features import embeddings
+    from hyperrep.symmetry import Permutations
+    from hyperrep.training import train_hyperrep
+
+    config, zoo = configure(root, *TINY), Zoo.open(root / "zoos" / "digits_seed")
+    train_hyperrep(config)
+    states = zoo.dataset(None, [3, 4])
+    expected = embeddings(config, zoo, states.table, states.weights.numpy())
+    permutations = Permutations(Architecture.from_dict(zoo.description["arch"]))
+    orders = permutations.random(24, torch.Generator().manual_seed(0))
+    kept = ("epochs", "arch", "protocol", "dataset", "engine", "versions")
+    metrics = [name for name in zoo.description["metrics"] if name != "weight_max_abs"]
+    description = {"name": "shuffled", "spec": {}, "metrics": metrics, **{key: zoo.description[key] for key in kept}}
+    other = Zoo.create(root / "zoos" / "shuffled", description, zoo.models.drop(columns=["status", "diverged_epoch"]))
+    (block,) = other.blocks(24)
+    with block:
+        for epoch in block.pending:
+            weights = permutations.apply(torch.from_numpy(zoo.weights(epochs=[epoch])[:, 0]), orders)
+            scores = zoo.metrics[zoo.metrics["epoch"] == epoch]
+            columns = {name: scores[name].to_numpy() for name in metrics}
+            block.commit(epoch, {"weights": weights.numpy()}, columns, {"step": np.zeros(24, np.int64)})
+    other.finalise()
+    shuffled = other.dataset(None, [3, 4])
+    assert not torch.equal(shuffled.weights, states.weights)
+    values = shuffled.weights.numpy()
+
+    def recognised(found):
+        return np.isclose(found, expected, atol=1e-3).all(1).mean()
+
+    # The matching finds a local optimum: many models come back exactly (by chance none would), not all.
+    assert recognised(embeddings(config, Zoo.open(other.path), shuffled.table, values)) > 0.2
+    assert recognised(embeddings(config, zoo, states.table, values)) < 0.1, (
+        "which is not what they are without matching"
+    )
+
+
 def test_published_rows(root):
     zoos = {file.stem for file in (CONFIG_DIR / "zoo").glob("*.yaml")}
     published = pd.read_csv(PUBLISHED)
@@ -174,18 +241,17 @@ def test_published_rows(root):
 
 
 def test_neighbours_that_share_a_factor():
-    random, models = np.random.default_rng(0), np.repeat(np.arange(40), 3)
-    labels = np.array(["a", "b", "b", "b"])[models % 4]
-    apart = random.normal(size=(120, 5)) + 50 * (labels == "a")[:, None]
-    near, chance = alike(apart, models, labels)
-    # Each "a" has 9 other models of its kind, 27 states: enough neighbours. Of others, 27 of 117 are "a", 87 of 117 "b".
+    random = np.random.default_rng(0)
+    labels = np.array(["a", "b", "b", "b"])[np.arange(60) % 4]
+    apart = random.normal(size=(60, 5)) + 50 * (labels == "a")[:, None]
+    near, chance = alike(pdist(apart), labels)
+    # Each "a" has 14 others of its kind: enough neighbours. Of its 59 others 14 are "a"; of those of a "b" 44 are "b".
     assert near == 1
-    assert chance == pytest.approx(0.25 * 27 / 117 + 0.75 * 87 / 117)
-    mixed, _ = alike(random.normal(size=(120, 5)), models, labels)
-    assert mixed == pytest.approx(chance, abs=0.07)
-    own = random.normal(size=(40, 5))[models] + 1e-6 * random.normal(size=(120, 5))  # a model's states lie together
-    assert alike(own, models, models)[0] == 0, "they are no neighbours of their own"
-    assert np.isnan(alike(own[:3], models[:3], labels[:3])[0])
+    assert chance == pytest.approx(0.25 * 14 / 59 + 0.75 * 44 / 59)
+    assert alike(pdist(random.normal(size=(60, 5))), labels)[0] == pytest.approx(chance, abs=0.07)
+    assert alike(pdist(apart), np.arange(60)) == (0, 0), "nobody is its own neighbour"
+    assert alike(np.array([2.0, 1.0, 3.0]), np.array(["a", "a", "b"])) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+    assert np.isnan(alike(np.zeros(0), labels[:1])[0])
 
 
 def test_factors_on_the_map():
@@ -212,6 +278,46 @@ def test_the_card(root):
     ):
         assert words in card
     assert "http://" not in re.sub(r'(xmlns(:\w+)?|rdf:\w+|href)="[^"]*"', "", card), "it must stand by itself"
+
+
+def test_the_zoos_own_card(root):
+    zoo = Zoo.open(root / "zoos" / "digits_seed")
+    text = (zoo.path / "README.md").read_text()
+    for words in ("| agreement κ |", "What weights of digits_seed tell", "CC-BY-4.0", "init kaiming_uniform", "Make it again"):
+        assert words in text
+    shown = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    assert len(shown) == 3
+    for name in shown:
+        assert (zoo.path / name).read_text().startswith("<svg")
+    assert zoo.verify() == []
+
+
+def test_several_zoos_side_by_side(tmp_path):
+    words = [
+        "dataset.train_size=200",
+        "zoo.models=24",
+        "zoo.epochs=1",
+        "analysis.cka_images=10",
+        "analysis.map_states=50",
+    ]
+    names = ["digits_seed", "digits_hyp10f"]
+    with pytest.raises(UserError, match="task=analysis or task=downstream"):
+        write_report(configure(tmp_path, f"zoo={names[0]}"))
+    for name in names:
+        train(tmp_path, f"zoo={name}", *words[:3])
+        analyse_zoo(configure(tmp_path, f"zoo={name}", *words))
+    write_report(configure(tmp_path, f"zoo={names[0]}"))
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<svg") == 3
+    assert "Zoos side by side" in page
+    folders = analysed(tmp_path)
+    assert [folder.name for folder in folders] == sorted(names)
+    for folder in folders:
+        accuracy = pd.read_csv(folder / "measures.csv").set_index("measure").loc["accuracy"]
+        assert f"{accuracy['mean']:.1f} ± {accuracy['std']:.1f}" in page
+    told = side_by_side.tables(folders)
+    assert set(next(table for title, table in told.items() if "weights tell" in title)["zoo"]) == set(names)
+    assert set(next(table for title, table in told.items() if "share a factor" in title)["zoo"]) == {"digits_hyp10f"}
 
 
 def test_small_zoos(root):

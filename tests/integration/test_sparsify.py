@@ -110,6 +110,32 @@ def test_one_seed_for_all(root, tmp_path):
     assert set(Zoo.open(tmp_path / "zoos" / "digits_seed_vd").models["seed"]) == {1}
 
 
+def test_rates_of_twins(root, tmp_path):
+    (tmp_path / "zoos").mkdir()
+    (tmp_path / "zoos" / "digits_seed").symlink_to(root / "zoos" / "digits_seed")
+    sparsify(tmp_path, "sparsify.lr=0.01", "sparsify.epochs=0")
+    twin = Zoo.open(tmp_path / "zoos" / "digits_seed_vd")
+    assert set(twin.models["lr"]) == {0.01}
+    assert twin.description["protocol"]["schedule"] == "constant"
+
+
+def test_twins_of_networks_with_batchnorm(tmp_path):
+    """They are modules, trained with a schedule as ResNets are; their twins have running statistics of their own."""
+    words = ["arch=resnet18", "arch.protocol=plain", "arch.module=tests.populations.Normed", "zoo.grid.activation=[relu]",
+             "zoo.grid.optimizer=[sgd]", "zoo.schedule=onecycle", "zoo.models=2", "zoo.epochs=1"]  # fmt: skip
+    train(tmp_path, *ZOO[:4], *words)
+    sparsify(tmp_path, *words, "sparsify.epochs=2", "sparsify.schedule=constant", "sparsify.divergence_rate=0.01")
+    twin, masked = (Zoo.open(tmp_path / "zoos" / f"digits_seed_vd{end}") for end in ("", "_masked"))
+    assert twin.description["protocol"]["schedule"] == "constant"
+    images = read_images(configure(tmp_path, *ZOO[:4], *words))
+    module = masked.module(1, 2)
+    with torch.no_grad():
+        accuracy = (module(images.normalise(images.test.pixels)).argmax(1) == images.test.labels).double().mean().item()
+    assert twin.metrics.set_index(["model_id", "epoch"]).loc[(1, 2), "test_acc"] == pytest.approx(accuracy)
+    np.testing.assert_array_equal(masked.buffers(), twin.buffers())
+    assert not np.array_equal(masked.buffers(epochs=[0]), masked.buffers(epochs=[2]))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -119,6 +145,8 @@ def test_one_seed_for_all(root, tmp_path):
         (["sparsify=magnitude", "sparsify.steps=10", "sparsify.epochs=3"], "sparsify.epochs=3 ends before the last"),
         (["arch.variational=true"], "task=sparsify sets it itself"),
         (["sparsify.name=vb"], "sparsify.name: got 'vb'"),
+        (["sparsify.schedule=cosine"], "sparsify.schedule: got 'cosine'"),
+        (["zoo.divergence_rate=0.1"], "only variances diverge"),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(words, said):

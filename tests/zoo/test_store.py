@@ -812,12 +812,36 @@ def test_foreign_files_in_a_block_are_left_alone(copy: Path) -> None:
     assert Zoo.open(copy).verify() == [f"{note} is no part of the zoo"]
 
 
+def test_what_was_measured_is_on_the_card_until_the_zoo_grows(copy: Path) -> None:
+    zoo, text = Zoo.open(copy), (copy / "README.md").read_text()
+    zoo.write_card("Found.", {"old": b"<svg/>"})
+    zoo.write_card("Found again. ![new](card/new.svg)", {"new": b"<svg/>"})
+    card = (copy / "README.md").read_text()
+    assert "Found again." in card
+    assert card.replace("Found again. ![new](card/new.svg)\n\n", "") == text
+    assert [file.name for file in (copy / "card").iterdir()] == ["new.svg"]
+    assert zoo.verify() == []
+    before = hashes(copy)
+    train(copy, 7, 3)  # nothing to do
+    assert hashes(copy) == before
+    (copy / "card" / "new.svg").write_text("<svg></svg>")
+    assert "new.svg is damaged" in zoo.verify()[0]
+    train(copy, 7, 4)
+    assert "Found" not in (copy / "README.md").read_text()
+    assert Zoo.open(copy).verify() == []
+    assert not (copy / "card").exists()
+    (copy / "manifest.json").unlink()
+    with pytest.raises(UserError, match="is not finished"):
+        zoo.write_card("Found.", {})
+
+
 def test_the_card(finished: Zoo) -> None:
     card = (finished.path / "README.md").read_text()
     acc = scores(np.arange(7), 3)["test_acc"] * 100
     assert f"{acc.mean():.2f} ± {acc.std(ddof=1):.2f} %" in card
-    assert "7 models (4 train, 2 val, 1 test)" in card
-    assert "1 models diverged" in card
+    assert "| models | 7 (4 train, 2 val, 1 test)" in card
+    assert "| diverged | 1 models" in card
+    assert "init " in card
     assert "`python run.py zoo=tiny_zoo`" in card
     snippet = card.split("```python\n")[1].split("```")[0].replace('"tiny_zoo"', repr(str(finished.path)))
     scope: dict[str, object] = {}

@@ -1,0 +1,112 @@
+"""The card of a zoo, README.md in its folder: what it is, how it was made, how it does, how to load and make it again.
+
+A pure function of what is stored, so that every run of a zoo writes the same bytes. `task=analysis` adds what it measured.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from zoo.store import FACTORS, SPLITS, Zoo
+
+
+def facts(zoo: Zoo, models: pd.DataFrame) -> dict[str, str]:
+    """What a zoo is, fact by fact."""
+    description = zoo.description
+    counts = models["split"].value_counts()
+    splits = ", ".join(f"{counts.get(split, 0)} {split}" for split in SPLITS)
+    found = {
+        "published as": description.get("published"),
+        "models": f"{len(models)} ({splits}); splits are by model, column split of models.parquet",
+        "states of a model": f"{len(zoo.epochs)} (epochs 0 to {zoo.epochs[-1]}; 0 is before training)",
+        "architecture": f"{description['arch'].get('name', 'see zoo.json')}, {zoo.n_parameters:,} weights",
+        "images": _images(description.get("dataset")),
+        "generating factors": _factors(models),
+        "training": _training(description.get("protocol"), zoo.epochs[-1]),
+        "diverged": f"{int((models['status'] == 'diverged').sum())} models; they are kept, and flagged in models.parquet",
+        "licence": description.get("license"),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _images(dataset: Any) -> str | None:
+    if not (isinstance(dataset, dict) and {"title", "sizes", "fingerprint"} <= set(dataset)):
+        return dataset["name"] if isinstance(dataset, dict) and "name" in dataset else None
+    sizes = ", ".join(f"{dataset['sizes'][split]:,} {split}" for split in SPLITS)
+    return f"{dataset['title']} ({sizes}; fingerprint {dataset['fingerprint'][:16]})"
+
+
+def _training(protocol: Any, epochs: int) -> str | None:
+    if not (isinstance(protocol, dict) and {"batch_size", "schedule"} <= set(protocol)):
+        return None
+    schedule = {"constant": "constant learning rate", "onecycle": "OneCycle learning rate"}[protocol["schedule"]]
+    return f"{epochs} epochs, batches of {protocol['batch_size']}, {schedule}, cross-entropy"
+
+
+def _factors(models: pd.DataFrame) -> str:
+    """The values of each generating factor; of seeds, how many."""
+    words = []
+    for factor in FACTORS:
+        values = models[factor].dropna().unique()
+        if len(values):
+            words.append(
+                f"{factor.replace('_', ' ')} {', '.join(f'{v:g}' if isinstance(v, float) else str(v) for v in values)}"
+            )
+    return "; ".join([*words, f"{models['seed'].nunique()} seeds"])
+
+
+def card(zoo: Zoo, models: pd.DataFrame, metrics: pd.DataFrame, measured: str = "") -> str:
+    """The card as Markdown.
+
+    Args:
+        zoo: with every epoch of every model.
+        models, metrics: its tables.
+        measured: Markdown of what has been measured.
+    """
+    last = metrics[metrics["epoch"] == zoo.epochs[-1]]
+    scores = [
+        f"| {part} | {_mean_std(last[f'{part}_acc'] * 100, ' %')} | {_mean_std(last[f'{part}_loss'], '')} |"
+        for part in SPLITS
+    ]
+    lines = [
+        f"# Zoo {zoo.name}",
+        "",
+        *([zoo.description["about"], ""] if "about" in zoo.description else []),
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in facts(zoo, models).items()),
+        "",
+        f"At epoch {zoo.epochs[-1]}, mean ± standard deviation over models (n = models with a finite value):",
+        "",
+        "| images | accuracy | loss |",
+        "|---|---|---|",
+        *scores,
+        "",
+        *([measured, ""] if measured else []),
+        "## Load it",
+        "",
+        "```python",
+        "from zoo import Zoo",
+        f'zoo = Zoo.open("{zoo.name}")  # the path of this folder',
+        f'weights = zoo.weights(split="train", epochs=[{zoo.epochs[-1]}])  # float32 [models, epochs, parameters]',
+        "```",
+        "",
+        "The files are JSON, Parquet and safetensors, readable without hyperzoo.",
+        "",
+        "## Make it again",
+        "",
+        f"`{zoo.description.get('command', 'not recorded')}` (spec, protocol and versions are in zoo.json).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _mean_std(values: pd.Series, unit: str) -> str:
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return "–"
+    spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
+    return f"{values.mean():.2f}{spread}{unit} (n = {len(values)})"
