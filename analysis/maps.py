@@ -75,24 +75,36 @@ def alike(distances: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     return float((labels[nearest] == labels[:, None]).mean()), float(chance)
 
 
-def map_figure(table: pd.DataFrame, name: str) -> Figure:
+def map_figure(table: pd.DataFrame, name: str, clusters: pd.DataFrame) -> Figure:
     """The map, a panel for the epoch and for each factor that varies.
 
     Args:
         table: as `weights_map` gives it.
         name: of the zoo.
+        clusters: a row a factor: factor, alike and chance, see `alike`.
     """
     factors = factors_of(table)
     with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=(3.1 * (1 + len(factors)), 3.2))
-        panels = np.atleast_1d(figure.subplots(1, 1 + len(factors)))
-    draw_map(figure, list(panels), table, factors)
-    of = table["model_id"].nunique()
-    figure.suptitle(
-        f"{name}: UMAP of the weights of {of} models at {table['epoch'].nunique()} epochs", x=0.01, ha="left"
-    )
+        columns = max(3, 1 + len(factors))  # one panel alone would fill a page
+        figure = Figure(figsize=(3.1 * columns, 3.2))
+        panels = list(figure.subplots(1, columns))
+    draw_map(figure, panels[: 1 + len(factors)], table, factors)
+    for axes in panels[1 + len(factors) :]:
+        axes.set_axis_off()
+    figure.suptitle(f"{name}, UMAP of weights: {clustering(clusters)}", x=0.01, ha="left")
     figure.tight_layout()
     return figure
+
+
+def clustering(clusters: pd.DataFrame) -> str:
+    """In words, the factor by which weights cluster most: a row a factor, see `alike`."""
+    if not len(clusters):
+        return "models differ in their seeds alone"
+    most = clusters.iloc[int((clusters["alike"] - clusters["chance"]).argmax())]
+    return (
+        f"near models share {most['factor'].replace('_', ' ')} in {100 * most['alike']:.0f} % of cases, any two in "
+        f"{100 * most['chance']:.0f} %"
+    )
 
 
 def factors_of(table: pd.DataFrame) -> list[str]:

@@ -41,8 +41,9 @@ def probes_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
             for probe in chosen.probes:
                 same = probe == "linear" and (feature, target) in published.index
                 theirs: Any = published.loc[(feature, target)] if same else {"value": np.nan, "unclear": False}
-                line = {"feature": feature, "probe": probe, "target": target, **vars(PROBES[probe](*splits))}
-                lines.append(line | {"published": theirs["value"] / 100, "unclear": bool(theirs["unclear"])})
+                if score := PROBES[probe](*splits):
+                    line = {"feature": feature, "probe": probe, "target": target, **vars(score)}
+                    lines.append(line | {"published": theirs["value"] / 100, "unclear": bool(theirs["unclear"])})
     return pd.DataFrame(lines)
 
 
@@ -67,7 +68,8 @@ def early_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
         for feature, values in features.items() if _varying(states, ["final"]) else ():
             splits = [split_of(values, states, "final", split) for split in ("train", "val", "test")]
             for probe in config.analysis.probes:
-                lines.append({"epoch": epoch, "feature": feature, "probe": probe, **vars(PROBES[probe](*splits))})
+                if score := PROBES[probe](*splits):
+                    lines.append({"epoch": epoch, "feature": feature, "probe": probe, **vars(score)})
     return pd.DataFrame(lines)
 
 
@@ -107,8 +109,9 @@ def across_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
                 train, val = (split_of(known[feature], fitted, target, split) for split in ("train", "val"))
                 test = split_of(values, states, target, "test")
                 for probe in chosen.probes:
-                    line = {"source": name, "feature": feature, "probe": probe, "target": target}
-                    lines.append(line | vars(PROBES[probe](train, val, test)))
+                    if score := PROBES[probe](train, val, test):
+                        line = {"source": name, "feature": feature, "probe": probe, "target": target}
+                        lines.append(line | vars(score))
     return pd.DataFrame(lines)
 
 
@@ -126,11 +129,13 @@ def probe_epochs(config: Any, zoo: Zoo) -> list[int]:
 def _states(
     config: Any, zoo: Zoo, models: np.ndarray, epochs: list[int], properties: list[str]
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """States of some models with their split and properties, and the features [states, F] that they have, by name."""
+    """Viable states of some models with their split and properties, and the features [states, F] they have, by name."""
     tables: list[pd.DataFrame] = []
     features: dict[str, list[np.ndarray]] = {name: [] for name in config.analysis.features}
     for some in in_parts(zoo, models, len(epochs)):
-        data = ModelDataset(zoo, None, epochs, ["split", *properties], models=some)
+        data = ModelDataset(
+            zoo, None, epochs, ["split", *properties], models=some, weight_threshold=config.analysis.weight_threshold
+        )
         tables.append(data.table)
         for name, path in config.analysis.features.items():
             features[name].append(resolve_name(path)(config, zoo, data.table, data.weights.numpy()))

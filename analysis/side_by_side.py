@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures import COLOURS, STYLE
-from analysis.maps import draw_map, factors_of
+from analysis.maps import clustering, draw_map, factors_of
 from analysis.measures import WORDS
 from analysis.zoo_analysis import shown_measures, shown_neighbours, shown_probes
 
@@ -126,7 +126,9 @@ def _maps(folders: list[Path]) -> Figure:
     for row, (name, table) in zip(panels, maps.items(), strict=True):
         draw_map(figure, list(row), table, factors)
         row[0].set_ylabel(name)
-    figure.suptitle(f"UMAP of weights at several epochs, {len(maps)} zoo{'s' * (len(maps) > 1)}", x=0.01, ha="left")
+    found = {folder.name: clustering(_read(folder / "neighbours.csv")) for folder in folders}
+    said = "\n".join(f"{name}: {words}" for name, words in found.items())
+    figure.suptitle(f"UMAP of weights\n{said}", x=0.01, ha="left")
     figure.tight_layout()
     return figure
 

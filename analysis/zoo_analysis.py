@@ -72,7 +72,7 @@ def analyse_zoo(config: Any) -> None:
     if config.analysis.map_states and len(found.models) > 3:
         table = weights_map(zoo, found.models, config.analysis.map_states)
         write_file(folder / "map.csv", table.to_csv(index=False).encode())
-        figures["map"] = map_figure(table, zoo.name)
+        figures["map"] = map_figure(table, zoo.name, written["neighbours"])
     card = write_cards(folder, zoo, found, figures, shown)
     console.print(f"Tables and card: {card}", highlight=False, soft_wrap=True)
 
@@ -151,7 +151,8 @@ def shown_probes(probes: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for target, rows in probes.groupby("target", sort=False):
         cells = rows.set_index(["feature", "probe"])
-        lines.append({"target": str(target), **{f"{f}, {p}": _cell(cells.loc[(f, p)]) for f, p in columns}})
+        cell = {f"{f}, {p}": _cell(cells.loc[(f, p)]) if (f, p) in cells.index else "–" for f, p in columns}
+        lines.append({"target": str(target), **cell})
     return pd.DataFrame(lines)
 
 
@@ -161,7 +162,7 @@ def shown_early(early: pd.DataFrame) -> pd.DataFrame:
     for (epoch, probe), rows in early.groupby(["epoch", "probe"], sort=False):
         scores = {str(row["feature"]): f"{_cell(row)} ({100 * row['tau']:.1f})" for _, row in rows.iterrows()}
         lines.append({"from epoch": str(epoch), "probe": str(probe), **scores})
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines).fillna("–")
 
 
 def shown_neighbours(neighbours: pd.DataFrame) -> pd.DataFrame:
@@ -183,7 +184,7 @@ def shown_across(across: pd.DataFrame) -> pd.DataFrame:
     for (source, target), rows in across.groupby(["source", "target"], sort=False):
         scores = {f"{row['feature']}, {row['probe']}": _cell(row) for _, row in rows.iterrows()}
         lines.append({"fitted on": str(source), "target": str(target), **scores})
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines).fillna("–")
 
 
 def _cell(row: pd.Series) -> str:

@@ -115,6 +115,10 @@ def test_trees_find_what_is_not_linear():
     assert boosted_trees(train, val, test).value > 0.85 > 0.7 > linear_classifier(train, val, test).value
 
 
+def test_trees_are_not_of_raw_weights():
+    assert boosted_trees(*splits(lambda x, _: x[:, 0], features=501)) is None
+
+
 def test_kinds_and_splits():
     states = pd.DataFrame({"model_id": [0, 0, 1, 2], "split": ["train", "train", "val", "test"], "lr": [1, 1, 2, 3],
                            "init": ["a", "a", "b", "a"]})  # fmt: skip

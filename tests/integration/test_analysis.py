@@ -127,7 +127,7 @@ def test_probes(root):
     found = table(root, "probes")
     assert found.columns[:3].tolist() == ["feature", "probe", "target"]
     assert set(found["target"]) == {"test_acc", "ggap", "epoch"}  # a Seed zoo varies in nothing else
-    assert len(found) == 2 * 2 * 3
+    assert len(found) == 3 * 3  # trees are of s(w) alone
     zoo = Zoo.open(root / "zoos" / "digits_seed")
     assert (found["models"] == (zoo.models["split"] == "test").sum()).all()
     assert (found["n"] == 2 * found["models"]).all()  # states of the epochs 1 and 4
@@ -257,9 +257,11 @@ def test_neighbours_that_share_a_factor():
 def test_factors_on_the_map():
     table = pd.DataFrame({"model_id": range(8), "epoch": 0, "x": range(8), "y": range(8), "init": ["a", "b"] * 4,
                           "activation": "tanh", "optimizer": "adam", "lr": 0.1, "weight_decay": 0.0, "dropout": 0.0})  # fmt: skip
-    figure = map_figure(table, "z")
+    clusters = pd.DataFrame({"factor": ["lr", "init"], "alike": [0.5, 0.9], "chance": [0.5, 0.25]})
+    figure = map_figure(table, "z", clusters)
     assert [axes.get_title() or axes.get_title(loc="left") for axes in figure.axes][1] == "init"
-    assert "UMAP of the weights of 8 models" in figure.get_suptitle()
+    assert "near models share init in 90 % of cases, any two in 25 %" in figure.get_suptitle()
+    assert "seeds alone" in map_figure(table, "z", pd.DataFrame()).get_suptitle()
 
 
 def test_the_card(root):
@@ -283,7 +285,13 @@ def test_the_card(root):
 def test_the_zoos_own_card(root):
     zoo = Zoo.open(root / "zoos" / "digits_seed")
     text = (zoo.path / "README.md").read_text()
-    for words in ("| agreement κ |", "What weights of digits_seed tell", "CC-BY-4.0", "init kaiming_uniform", "Make it again"):
+    for words in (
+        "| agreement κ |",
+        "What weights of digits_seed tell",
+        "CC-BY-4.0",
+        "init kaiming_uniform",
+        "Make it again",
+    ):
         assert words in text
     shown = re.findall(r"!\[.*?\]\((.*?)\)", text)
     assert len(shown) == 3
