@@ -6,6 +6,7 @@ that are none, so a number goes with it: how often the nearest models share a fa
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
 import matplotlib
@@ -20,6 +21,7 @@ from zoo import Zoo
 from zoo.store import FACTORS
 
 EPOCHS = 12  # at most, evenly spaced, the last among them
+COLUMNS = 4  # of panels
 BYTES = 2**32  # of weights on the map at most
 NEIGHBOURS = 10  # that are asked for their factors
 
@@ -85,12 +87,10 @@ def map_figure(table: pd.DataFrame, name: str, clusters: pd.DataFrame) -> Figure
     """
     factors = factors_of(table)
     with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-        columns = max(3, 1 + len(factors))  # one panel alone would fill a page
-        figure = Figure(figsize=(3.1 * columns, 3.2))
-        panels = list(figure.subplots(1, columns))
-    draw_map(figure, panels[: 1 + len(factors)], table, factors)
-    for axes in panels[1 + len(factors) :]:
-        axes.set_axis_off()
+        rows = -(-(1 + len(factors)) // COLUMNS)
+        figure = Figure(figsize=(2.6 * COLUMNS, 3 * rows + 0.2))
+        panels = list(figure.subplots(rows, COLUMNS, squeeze=False).flat)
+    draw_map(figure, panels, table, factors)
     figure.suptitle(f"{name}, UMAP of weights: {clustering(clusters)}", x=0.01, ha="left")
     figure.tight_layout()
     return figure
@@ -113,17 +113,23 @@ def factors_of(table: pd.DataFrame) -> list[str]:
 
 
 def draw_map(figure: Figure, panels: list[Axes], table: pd.DataFrame, factors: list[str]) -> None:
-    """Draw a map into panels: the epoch, then each of the factors; panels of factors that do not vary stay empty."""
+    """Draw a map into panels: the epoch, then each of the factors; those of factors that do not vary stay empty, as do
+    further ones."""
     shown = panels[0].scatter(table["x"], table["y"], c=table["epoch"], s=4, cmap="viridis", linewidths=0)
-    figure.colorbar(shown, ax=panels[0], label="epoch")
-    for axes, factor in zip(panels[1:], factors, strict=True):
+    figure.colorbar(shown, ax=panels[0], orientation="horizontal", pad=0.03, aspect=30, label="epoch")
+    drawn = {0}
+    for i, factor in enumerate(factors, 1):
         if table[factor].nunique() < 2:
-            axes.set_axis_off()
             continue
-        for i, (label, rows) in enumerate(table.groupby(factor)):
-            axes.scatter(rows["x"], rows["y"], s=4, color=COLOURS[i % len(COLOURS)], label=str(label), linewidths=0)
-        axes.set(title=factor.replace("_", " "))
-        axes.legend(fontsize=7, markerscale=2, loc="best")
-    for axes in panels:
+        for (label, rows), colour in zip(table.groupby(factor), itertools.cycle(COLOURS)):
+            panels[i].scatter(rows["x"], rows["y"], s=4, color=colour, label=str(label), linewidths=0)
+        panels[i].set(title=factor.replace("_", " "))
+        panels[i].legend(
+            fontsize=7, markerscale=2, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, handletextpad=0.2
+        )
+        drawn.add(i)
+    for i, axes in enumerate(panels):
         axes.set(xticks=[], yticks=[])
         axes.grid(False)
+        if i not in drawn:
+            axes.set_axis_off()

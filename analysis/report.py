@@ -60,7 +60,7 @@ def write_report(config: Any) -> None:
             *([_zoos_side_by_side(zoos)] if zoos else []),
             *(_section(root / "results" / name, name) for name in found),
         ],
-        audits=_html(_audits(root)),
+        audits=_html(audits) if len(audits := _audits(root)) else None,
         zoos=_html(_zoos(root)),
         commands=sorted({about["command"] for name in found for about in abouts(root / "results" / name)}),
         versions=", ".join(f"{name} {version(name)}" for name in VERSIONS) + f", Python {platform.python_version()}",

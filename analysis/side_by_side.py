@@ -13,10 +13,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.figures import COLOURS, STYLE
-from analysis.maps import clustering, draw_map, factors_of
+from analysis.maps import COLUMNS, clustering, draw_map, factors_of
 from analysis.measures import WORDS
 from analysis.zoo_analysis import shown_measures, shown_neighbours, shown_probes
 
+MAPPED = ("init", "activation", "optimizer")  # factors with a panel
 DISTRIBUTIONS = ("agreement", "cka", "l2")  # of pairs, that are drawn
 
 
@@ -117,12 +118,13 @@ def _pairs(folders: list[Path]) -> Figure:
 
 
 def _maps(folders: list[Path]) -> Figure:
-    """Figure 3: a row a zoo, a panel for the epoch and for each of the factors that vary in any of them."""
+    """Figure 3: a row a zoo, a panel for the epoch and for each of `MAPPED` that varies in any of them."""
     maps = {folder.name: pd.read_csv(folder / "map.csv") for folder in folders}
-    factors = list(dict.fromkeys(factor for table in maps.values() for factor in factors_of(table)))
+    varying = {factor for table in maps.values() for factor in factors_of(table)}
+    factors = [factor for factor in MAPPED if factor in varying]
     with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=(2.6 * (1 + len(factors)), 2.6 * len(maps) + 0.4))
-        panels = figure.subplots(len(maps), 1 + len(factors), squeeze=False)
+        figure = Figure(figsize=(2.6 * COLUMNS, 2.9 * len(maps) + 0.4))
+        panels = figure.subplots(len(maps), COLUMNS, squeeze=False)
     for row, (name, table) in zip(panels, maps.items(), strict=True):
         draw_map(figure, list(row), table, factors)
         row[0].set_ylabel(name)

@@ -55,7 +55,8 @@ def _factors(models: pd.DataFrame) -> str:
             words.append(
                 f"{factor.replace('_', ' ')} {', '.join(f'{v:g}' if isinstance(v, float) else str(v) for v in values)}"
             )
-    return "; ".join([*words, f"{models['seed'].nunique()} seeds"])
+    seeds = models["seed"].nunique()
+    return "; ".join([*words, f"{seeds} seed{'s' * (seeds > 1)}"])
 
 
 def card(zoo: Zoo, models: pd.DataFrame, metrics: pd.DataFrame, measured: str = "") -> str:
