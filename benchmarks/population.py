@@ -2,6 +2,8 @@
 
     python benchmarks/population.py                       # CNN-s and CNN-m, about ten minutes
     python benchmarks/population.py --arch cnn_s --repeats 3 --quick
+    python benchmarks/population.py --arch cnn_s_res cnn_4 cnn_4_id --quick       # networks with shortcuts
+    python benchmarks/population.py --arch cnn_s cnn_m --quick --variational      # sparsified twins
 
 The baseline is the loop a researcher writes: one `nn.Module`, one `torch.optim` optimiser, batches indexed from tensors
 in memory, one thread. Repeats go round-robin over the routes, so that a drift of the machine hits all of them; ratios are
@@ -38,13 +40,15 @@ from zoo.images import AugmentConfig, ImageData, Images
 from zoo.initialization import initial_module
 
 BATCH = 10
+RATE = 4e-4  # of the divergence of variational networks
 fma16, zero16, broadcast16, store16 = (OPERATIONS[name] for name in ("fma16", "zero16", "broadcast16", "store16"))
 
 
-def architecture(name: str) -> Architecture:
+def architecture(name: str, variational: bool = False) -> Architecture:
     preset = OmegaConf.to_container(OmegaConf.load(Path(__file__).parents[1] / "conf" / "arch" / f"{name}.yaml"))
     size = preset["image_size"]  # type: ignore[index,call-overload]
-    return Architecture(name, (1 if name == "cnn_s" else 3, size, size), 10, preset["layers"])  # type: ignore[index,call-overload]
+    image = (1 if size == 28 else 3, size, size)
+    return Architecture(name, image, 10, preset["layers"], variational=variational)  # type: ignore[index,call-overload]
 
 
 def images(shape: tuple[int, int, int], n: int) -> ImageData:
@@ -70,6 +74,7 @@ def plain_loop(arch: Architecture, data: ImageData, activation: str, dropout: fl
     """Seconds a model-step of the loop that a researcher writes."""
     torch.set_num_threads(1)
     module = initial_module(arch, 1, "kaiming_uniform", activation, dropout)
+    noisy = [layer for layer in module.modules() if hasattr(layer, "divergence")]
     optimizer = torch.optim.Adam(module.parameters(), lr=3e-4)
     x, y = data.normalise(data.train.pixels), data.train.labels
 
@@ -78,7 +83,10 @@ def plain_loop(arch: Architecture, data: ImageData, activation: str, dropout: fl
         began = time.perf_counter()
         for chosen in order:
             optimizer.zero_grad()
-            F.cross_entropy(module(x[chosen]), y[chosen]).backward()
+            loss = F.cross_entropy(module(x[chosen]), y[chosen])
+            if noisy:
+                loss = loss + RATE * sum(layer.divergence() for layer in noisy)
+            loss.backward()
             optimizer.step()
         return (time.perf_counter() - began) / len(order)
 
@@ -90,9 +98,10 @@ def engine(
 ) -> Callable[[int], float]:
     """Seconds a model-step and core of an engine."""
     table = rows(models, activation, dropout)
-    made = ENGINES[name](arch, table, data, Protocol(BATCH, 1, "constant"), threads=threads)
+    rate = RATE if arch.variational else 0.0
+    made = ENGINES[name](arch, table, data, Protocol(BATCH, 2, "constant", rate), threads=threads)
     made.load(initial_population(arch, table))
-    made.start_epoch(1)
+    made.start_epoch(2)  # the first in which a divergence counts
 
     def run(steps: int) -> float:
         began = time.perf_counter()
@@ -157,7 +166,7 @@ def peak(seconds: float = 0.2) -> float:
 
 
 def dense_flops(arch: Architecture) -> int:
-    """Of one step: forward and backward (twice forward) of a batch, without activations and optimiser."""
+    """Of one step: forward and backward (twice forward) of a batch, without activations and optimiser; of plain chains."""
     shape, total = list(arch.image), 0
     for layer in arch.layers:
         if isinstance(layer, Conv):
@@ -176,6 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", nargs="+", default=["cnn_s", "cnn_m"])
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--variational", action="store_true", help="with a variance beside each weight")
     parser.add_argument("--quick", action="store_true", help="tanh only, without torch.compile")
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
@@ -183,7 +193,7 @@ def main() -> None:
         f"{platform.processor() or platform.machine()}, {cores} cores, torch {torch.__version__}, batch {BATCH}, Adam"
     )
     for name in options.arch:
-        arch = architecture(name)
+        arch = architecture(name, options.variational)
         data = images(arch.image, 20_000)
         routes: dict[str, tuple[Callable[[int], float], int, str]] = {}  # run, steps, baseline
         settings = (
@@ -214,16 +224,15 @@ def main() -> None:
             peaks.append(peak())
             for route, (run, steps, _) in routes.items():
                 times[route].append(run(steps))
-        top, flops = float(np.median(peaks)), dense_flops(arch)
-        print(
-            f"\n{name}: {flops / 1e6:.1f} MFLOP a step (dense); peak of a core {top / 1e9:.0f} GFLOP/s; {options.repeats} rounds"
-        )
+        top, flops = float(np.median(peaks)), dense_flops(arch) if arch.is_chain else float("nan")
+        asked = f"{flops / 1e6:.1f} MFLOP a step (dense)" if arch.is_chain else "not a plain chain"
+        print(f"\n{name}: {asked}; peak of a core {top / 1e9:.0f} GFLOP/s; {options.repeats} rounds")
         print(f"{'route':42} {'µs/step':>9} {'steps/s/core':>13} {'ratio to plain loop':>26} {'of peak':>8}")
         for route, (_, _, base) in routes.items():
             t, ratio = np.array(times[route]), np.array(times[base]) / np.array(times[route])
             spread = f"{np.median(ratio):6.2f} [{ratio.min():.2f}, {ratio.max():.2f}]"
-            share = flops / np.median(t) / top
-            print(f"{route:42} {1e6 * np.median(t):9.1f} {1 / np.median(t):13.0f} {spread:>26} {100 * share:7.1f}%")
+            share = f"{100 * flops / np.median(t) / top:.1f}%" if arch.is_chain else "–"
+            print(f"{route:42} {1e6 * np.median(t):9.1f} {1 / np.median(t):13.0f} {spread:>26} {share:>8}")
         for route in [r for r in routes if cores > 1 and f", {cores} threads" in r]:
             gain = cores * np.array(times[route.replace(f"{cores} threads", "1 thread")]) / np.array(times[route])
             spread = f"{np.median(gain):.2f} [{gain.min():.2f}, {gain.max():.2f}]"
