@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import time
-import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,7 @@ from zoo.architecture import Architecture
 from zoo.engines import EngineConfig
 from zoo.errors import UserError
 from zoo.files import write_file
+from zoo.fitting import fit
 from zoo.images import ImageData, Images
 from zoo.networks import Networks
 from zoo.training import console, make_loggers, open_zoo, zoo_images
@@ -69,25 +69,17 @@ def train_hyperrep(config: Any) -> None:
     missing = config.autoencoder.optimizer.epochs - module.resume()
     if missing > 0:
         loggers = make_loggers(config, f"{zoo.name}/{config.autoencoder.name}", "hyperrep", str(folder.resolve()))
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="pytorch_lightning")
-            trainer = pl.Trainer(
-                accelerator=config.trainer.accelerator,
-                devices=1,
-                max_epochs=missing,
-                precision="bf16-mixed" if config.autoencoder.optimizer.bf16 else "32-true",
-                gradient_clip_val=config.autoencoder.optimizer.clip,
-                reload_dataloaders_every_n_epochs=1,
-                logger=loggers or False,
-                enable_checkpointing=False,  # ours are written whole or not at all, and are no pickles
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                num_sanity_val_steps=0,
-            )
-            try:
-                trainer.fit(module, datamodule=StatesData(states["train"], config.autoencoder, module))
-            except SystemExit as stop:  # Lightning's answer to Ctrl-C
-                raise KeyboardInterrupt from stop
+        fit(
+            module,
+            StatesData(states["train"], config.autoencoder, module),
+            accelerator=config.trainer.accelerator,
+            epochs=missing,
+            precision="bf16-mixed" if config.autoencoder.optimizer.bf16 else "32-true",
+            gradient_clip_val=config.autoencoder.optimizer.clip,
+            reload_dataloaders_every_n_epochs=1,
+            logger=loggers or False,
+            num_sanity_val_steps=0,
+        )
     autoencoder = load_autoencoder(folder, config.autoencoder, zoo)
     if missing > 0 or not (folder / "results.csv").exists():
         results = reconstruction_results(autoencoder, arch, states, images, config.engine)

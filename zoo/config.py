@@ -32,7 +32,7 @@ from zoo.architecture import ArchConfig, Architecture
 from zoo.engines import ENGINES, EngineConfig, choose
 from zoo.errors import UserError
 from zoo.images import DatasetConfig, augments, plan_shape, protocol_problems
-from zoo.spec import ZooConfig, spec_size
+from zoo.spec import ZooConfig, shard_problems, spec_size
 
 MOST_NAMES = 15  # that an error lists
 
@@ -268,7 +268,7 @@ def combination_problems(config: Config) -> list[str]:
     """What each value allows but all together forbid; a sentence each. Reads no data and starts nothing."""
     zoo, grid, arch, dataset = config.zoo, config.zoo.grid, config.arch, config.dataset
     problems = protocol_problems(dataset, arch.protocol, arch.image_size)
-    problems += folder_problems("zoo.name", zoo.name)
+    problems += folder_problems("zoo.name", zoo.name) + shard_problems(zoo.shard)
     for factor in dataclasses.fields(grid):
         values = getattr(grid, factor.name)
         if not values or len(set(values)) < len(values):

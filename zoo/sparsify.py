@@ -91,7 +91,9 @@ def sparsify_zoo(config: Any) -> None:
         train_zoo(derive(config, *words, f"zoo.pruned.share={chosen.share}", f"zoo.pruned.epochs={chosen.steps}"))
         return
     train_zoo(derive(config, *words, "++arch.variational=true", f"zoo.divergence_rate={chosen.divergence_rate}"))
-    store_masked(config, Zoo.open(source.path.with_name(f"{name}_{chosen.name}")))
+    twin = Zoo.open(source.path.with_name(f"{name}_{chosen.name}"))
+    if twin.finished:  # else other shards are still at it
+        store_masked(config, twin)
 
 
 def store_masked(config: Any, twin: Zoo) -> Zoo:
@@ -108,7 +110,7 @@ def store_masked(config: Any, twin: Zoo) -> Zoo:
         "spec": {"kind": "masked", "zoo": twin.name, "start": twin.description["spec"]["start"]},
         "arch": arch.plain().to_dict(),
         "metrics": [m for m in twin.description["metrics"] if not m.startswith("weight_max")],
-        "command": command(config, ("paths.", "logger", "engine.threads")),
+        "command": command(config, ("paths.", "logger", "engine.threads", "zoo.shard")),
     }
     rows, metrics = (
         twin.models.drop(columns=["status", "diverged_epoch"]),

@@ -6,6 +6,7 @@ The spec alone regenerates the zoo: rows, seeds and splits follow from the confi
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,6 +63,7 @@ class ZooConfig:
     models: int | None = field(metadata={"min": 1})  # the first rows of the spec; null: all of them
     split_seed: int = field(metadata={"min": 0})  # deals the models out to train / val / test
     block_size: int | None = field(metadata={"min": 1})  # models a file; at most one epoch of a block is lost
+    shard: str | None  # "3/64": only the third of 64 ranges of models, beside others that train the rest
     start: StartConfig
     divergence_rate: float = field(
         metadata={"min": 0.0}
@@ -102,6 +104,31 @@ def model_table(config: ZooConfig) -> pd.DataFrame:
     table.insert(0, "model_id", np.arange(len(rows), dtype=np.int64))
     table["split"] = deal_splits(len(rows), config.split_seed)
     return table.iloc[: config.models].reset_index(drop=True)
+
+
+def shard_of(models: int, unit: int, shard: str | None) -> range:
+    """The ids of the models of one shard of a zoo.
+
+    Shards are ranges of whole units, as equal as can be; so blocks of a unit's size are the same in any number of shards.
+    With fewer units than shards, some are empty.
+
+    Args:
+        models: of the whole zoo.
+        unit: models that stay together.
+        shard: "3/64": the third of 64; None: all models.
+    """
+    part, parts = map(int, (shard or "1/1").split("/"))
+    units = -(-models // unit)
+    first, stop = ((part - 1) * units // parts, part * units // parts)
+    return range(first * unit, min(stop * unit, models))
+
+
+def shard_problems(shard: str | None) -> list[str]:
+    """Whether `zoo.shard` can be read."""
+    found = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", shard or "1/1")
+    if found and int(found[1]) <= int(found[2]):
+        return []
+    return [f"zoo.shard: got {shard!r}, but it is PART/PARTS, e.g. 3/64 for the third of 64"]
 
 
 def deal_splits(n: int, seed: int) -> np.ndarray:

@@ -165,12 +165,11 @@ class Zoo:
             zoo = Zoo.open(self.path)  # another process may have extended it since
             if zoo.finished and not zoo._damaged_tables():
                 return
-            blocks = zoo._blocks()
-            pending = zoo.n_models - sum(len(block.models) for block in blocks if not block.pending)
-            if pending:
+            if zoo.pending:
                 raise UserError(
-                    f"zoo {zoo.name!r} is not finished: {pending} of {zoo.n_models} models lack epochs; {zoo.redo}"
+                    f"zoo {zoo.name!r} is not finished: {zoo.pending} of {zoo.n_models} models lack epochs; {zoo.redo}"
                 )
+            blocks = zoo._blocks()
             _remove(self.path / "manifest.json")
             metrics = zoo._collect_metrics()
             models = _with_status(zoo._read_models(), metrics, zoo.epochs[-1])
@@ -215,6 +214,11 @@ class Zoo:
     def finished(self) -> bool:
         """Whether every model has every epoch and the tables are written."""
         return (self.path / "manifest.json").exists()
+
+    @property
+    def pending(self) -> int:
+        """How many models lack epochs."""
+        return self.n_models - sum(len(block.models) for block in self._blocks() if not block.pending)
 
     # --------------------------------------------------------------------------------------- tables
 
@@ -430,17 +434,23 @@ class Zoo:
 
     # --------------------------------------------------------------------------------------- blocks
 
-    def blocks(self, size: int) -> list[Block]:
+    def blocks(self, size: int, within: range | None = None) -> list[Block]:
         """The blocks of the zoo: first those that exist, then new ones of at most `size` models for the rest.
 
         To train, open each (`with block:`), which checks its files, and commit its `pending` epochs.
+
+        Args:
+            size: of new blocks.
+            within: only existing blocks that begin in this range of models, and new ones that lie in it; None: all.
         """
+        within = range(self.n_models) if within is None else within
         existing = self._blocks()
-        new, first = [], 0
+        new, first = [], within.start
         for gap_end, after in [(block.first, block.last + 1) for block in existing] + [(self.n_models, 0)]:
-            new += [Block(self, start, min(start + size, gap_end) - 1) for start in range(first, gap_end, size)]
-            first = after
-        return existing + new
+            stop = min(gap_end, within.stop)
+            new += [Block(self, start, min(start + size, stop) - 1) for start in range(first, stop, size)]
+            first = max(first, after)
+        return [block for block in existing if block.first in within] + new
 
     def _blocks(self) -> list[Block]:
         """The blocks that have a folder, by first model."""

@@ -7,11 +7,9 @@ through the epochs that are still missing; every epoch is committed to the store
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import shlex
 import time
-import warnings
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -33,13 +31,13 @@ from zoo.config import Config, training_conditions
 from zoo.engines import Engine, Population, Protocol, Scores
 from zoo.engines.torch_engine import LANES
 from zoo.errors import UserError
+from zoo.fitting import fit
 from zoo.images import AugmentConfig, ImageData, Images, load_images, plan_shape
 from zoo.pruning import schedule, zero_shares
-from zoo.spec import model_table, spec_size
+from zoo.spec import model_table, shard_of, spec_size
 from zoo.start import Start
 from zoo.store import Block
 
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its remarks are about things that we do ourselves
 console = Console()
 
 MODELS_ON_CPU, MODELS_ON_GPU = 100, 1000  # models a block; a kill costs at most one epoch of one block
@@ -49,6 +47,8 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 def train_zoo(config: Config) -> None:
     """Train the zoo of `config` to its end, whatever of it is there already, and print a summary.
+
+    Of a zoo that is trained in shards (`zoo.shard`), whoever trains the last missing model finishes it.
 
     Raises:
         UserError: if the image data cannot be had, or the store holds another zoo under this name.
@@ -62,17 +62,30 @@ def train_zoo(config: Config) -> None:
     data = data.to(device)
     zoo = Zoo.create(path, describe(config, arch, data, start), models)
     loggers: list[Logger] | None = None
-    with PopulationProgress(models, config.zoo.epochs) as progress:
-        for block in zoo.blocks(config.zoo.block_size or models_a_block(arch, data)):
+    own = shard_of(len(models), shard_unit(config), config.zoo.shard)
+    with PopulationProgress(models.iloc[own.start : own.stop], config.zoo.epochs) as progress:
+        for block in zoo.blocks(config.zoo.block_size or models_a_block(arch, data), own):
             with block:  # checks what the block has: damaged files cost it all its epochs
                 progress.skip(block)
                 if block.pending:
                     loggers = zoo_loggers(config, zoo) if loggers is None else loggers
                     train_block(config, arch, models, protocol, start, data, device, block, loggers, progress)
+    if config.zoo.shard and zoo.pending:
+        console.print(
+            f"Shard {config.zoo.shard} of zoo {zoo.name} ({len(own)} models) is done; {zoo.pending} models of other shards "
+            "lack epochs.",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        return
     zoo.finalise()
     zoo = Zoo.open(path)
     log_population(zoo, loggers or [])
     print_summary(zoo)
+
+
+def shard_unit(config: Config) -> int:
+    """How many models stay together however a zoo is cut into shards: a block, as far as the config tells its size."""
+    return config.zoo.block_size or (MODELS_ON_CPU if config.trainer.accelerator == "cpu" else MODELS_ON_GPU)
 
 
 def zoo_models(config: Config, arch: Architecture) -> tuple[pd.DataFrame, Start | None]:
@@ -156,22 +169,7 @@ def train_block(
     try:
         module.begin()
         if block.pending:
-            with warnings.catch_warnings():
-                # The engine is the optimiser and its own data loader: Lightning's advice on both does not apply.
-                warnings.filterwarnings("ignore", module="pytorch_lightning")
-                trainer = pl.Trainer(
-                    accelerator=config.trainer.accelerator,
-                    devices=1,
-                    max_epochs=len(block.pending),
-                    logger=False,
-                    enable_checkpointing=False,  # the store is the checkpoint, and an exact one
-                    enable_progress_bar=False,
-                    enable_model_summary=False,
-                )
-                try:
-                    trainer.fit(module)
-                except SystemExit as stop:  # Lightning's answer to Ctrl-C
-                    raise KeyboardInterrupt from stop
+            fit(module, accelerator=config.trainer.accelerator, epochs=len(block.pending))
     finally:
         engine.close()
 
@@ -362,7 +360,9 @@ def describe(config: Config, arch: Architecture, data: ImageData, start: Start |
     }
 
 
-def command(config: Config, local: tuple[str, ...] = ("paths.", "logger", "engine.threads", "task")) -> str:
+def command(
+    config: Config, local: tuple[str, ...] = ("paths.", "logger", "engine.threads", "task", "zoo.shard")
+) -> str:
     """The command that makes it again, without the overrides that begin with `local`: those concern this machine only."""
     kept = [shlex.quote(override) for override in config.overrides if not override.startswith(local)]
     return " ".join(["python run.py", *kept])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its remarks are about things that we do ourselves
+from zoo.fitting import fit
 
 
 @contextmanager
@@ -34,20 +32,5 @@ def train(module: pl.LightningModule, data: TensorDataset, batch_size: int, step
     """
     rows = RandomSampler(data, replacement=True, num_samples=batch_size * steps)
     loader = DataLoader(data, sampler=BatchSampler(rows, batch_size, drop_last=False), batch_size=None)
-    with warnings.catch_warnings():
-        # Rows are in memory: Lightning's advice to load them with more processes does not apply.
-        warnings.filterwarnings("ignore", module="pytorch_lightning")
-        trainer = pl.Trainer(
-            accelerator=accelerator,
-            devices=1,
-            max_epochs=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        try:
-            trainer.fit(module, loader)
-        except SystemExit as stop:  # Lightning's answer to Ctrl-C
-            raise KeyboardInterrupt from stop
+    fit(module, loader, accelerator=accelerator, epochs=1)
     module.cpu().eval()

@@ -103,6 +103,15 @@ def test_twins_grow_with_their_source(tmp_path):
         assert zoo.n_models == 8
 
 
+def test_twins_in_shards(tmp_path):
+    words = ["zoo.models=6", "zoo.epochs=0", "zoo.block_size=2", "sparsify.epochs=1", "sparsify.divergence_rate=0.01"]
+    for folder, parts in (("whole", 1), ("parts", 3)):
+        train(tmp_path / folder, *ZOO[:4], *words[:3])
+        for part in range(1, parts + 1):
+            sparsify(tmp_path / folder, *words, f"zoo.shard={part}/{parts}")
+    assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
+
+
 def test_one_seed_for_all(root, tmp_path):
     (tmp_path / "zoos").mkdir()
     (tmp_path / "zoos" / "digits_seed").symlink_to(root / "zoos" / "digits_seed")

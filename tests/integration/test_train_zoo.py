@@ -117,6 +117,31 @@ def test_any_block_size_gives_the_same_models(tmp_path, engine):
         pd.testing.assert_frame_equal(zoo.models, zoos[0].models)
 
 
+def test_any_number_of_shards_gives_the_same_bytes(tmp_path):
+    words = ["zoo=digits_hyp10f", "zoo.models=7", "zoo.block_size=2"]
+    whole = hashes(train(tmp_path / "whole", *words).path)
+    for parts, order in ((2, (2, 1)), (3, (3, 1, 2)), (6, (5, 6, 1, 2, 4, 3))):
+        root = tmp_path / str(parts)
+        for part in order:
+            zoo = train(root, *words, f"zoo.shard={part}/{parts}")
+            assert zoo.finished == (zoo.pending == 0)
+            if part == order[0] and parts < 6:
+                assert 0 < zoo.pending < 7, "a shard trains its own models only"
+        assert hashes(zoo.path) == whole
+
+
+def test_shards_grow_a_zoo_and_go_on_from_other_blocks(tmp_path):
+    """A zoo that was begun in blocks of another size: its blocks stay, whoever's range they begin in."""
+    train(tmp_path, "zoo.models=3", "zoo.block_size=3", "zoo.epochs=1")
+    for part in (1, 2):
+        zoo = train(tmp_path, "zoo.models=8", "zoo.block_size=2", f"zoo.shard={part}/2")
+    assert zoo.finished
+    assert [(block.first, block.last) for block in zoo.blocks(2)] == [(0, 2), (3, 3), (4, 5), (6, 7)]
+    assert zoo.verify() == []
+    whole = train(tmp_path / "whole", "zoo.models=8")
+    assert np.array_equal(zoo.weights(), whole.weights())
+
+
 def test_training_again_changes_nothing_and_growing_keeps_what_is_there(tmp_path):
     zoo = train(tmp_path, "zoo.models=4", "zoo.block_size=2")
     before = hashes(zoo.path)

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hypothesis import given
+from hypothesis import strategies as st
 
 import run
 import sweep
 from run import config_type
 from zoo.config import Config, read_config
-from zoo.spec import model_table, spec_size
+from zoo.spec import model_table, shard_of, shard_problems, spec_size
 
 # Models per zoo, in the order of the paper's table: seed, hyp10r, hyp10f.
 PUBLISHED = {
@@ -150,3 +152,20 @@ def test_a_spec_regenerates_its_zoo_and_a_prefix_is_spread(zoos):
         assert np.array_equal(
             whole["split"].head(n).value_counts()[["train", "val", "test"]], [n * 0.7, n * 0.15, n * 0.15]
         )
+
+
+@given(st.integers(1, 500), st.integers(1, 60), st.integers(1, 80))
+def test_shards_are_ranges_of_whole_blocks(models, unit, parts):
+    shards = [shard_of(models, unit, f"{part}/{parts}") for part in range(1, parts + 1)]
+    assert [i for shard in shards for i in shard] == list(range(models))
+    assert all(shard.start % unit == 0 for shard in shards)
+    filled = [len(shard) for shard in shards if shard]
+    assert len(filled) == min(parts, -(-models // unit))
+    assert max(filled) - min(filled) <= 2 * unit  # as equal as whole blocks allow; the last may be cut short
+    assert shard_of(models, unit, None) == range(models)
+
+
+def test_a_shard_is_a_part_of_parts():
+    assert shard_problems(None) == shard_problems("1/1") == shard_problems("64/64") == []
+    for wrong in ("0/3", "4/3", "1", "a/b", "1/0", "-1/3", "1/3/5"):
+        assert "PART/PARTS" in shard_problems(wrong)[0]
