@@ -111,6 +111,7 @@ def read_config(
     composed: DictConfig,
     kind: type[C] = Config,  # type: ignore[assignment]
     overrides: typing.Sequence[str] = (),
+    elsewhere: bool = False,
 ) -> C:
     """The typed configuration.
 
@@ -118,6 +119,7 @@ def read_config(
         composed: by Hydra.
         kind: `Config`, or a dataclass that adds the groups of other packages to it.
         overrides: the words of the command line that it was composed of.
+        elsewhere: whether it is for another machine, so that it does not matter what this one lacks.
 
     Raises:
         UserError: with one line a mistake: unknown keys, wrong types, forbidden values, impossible combinations.
@@ -130,7 +132,7 @@ def read_config(
     config = _typed(plain, kind, {}, "", problems)
     if not problems:
         config.overrides = list(overrides)
-        problems = combination_problems(config)
+        problems = combination_problems(config) + ([] if elsewhere else machine_problems(config))
     problems = problems or [problem for check in config.task.check for problem in resolve_name(check)(config)]
     if problems:
         raise UserError(mistakes(problems))
@@ -293,8 +295,6 @@ def combination_problems(config: Config) -> list[str]:
     there = next(folder for folder in (root, *root.parents) if folder.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
         problems.append(f"paths.root: got {config.paths.root}, but {there} is no folder that can be written to")
-    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        problems.append("trainer=gpu: PyTorch finds no CUDA device on this machine; use trainer=cpu")
     if arch.classes is not None and arch.classes != dataset.classes:
         problems.append(
             f"arch.classes: arch={arch.name} has a head of {arch.classes} classes, but dataset={dataset.name} has "
@@ -315,6 +315,13 @@ def combination_problems(config: Config) -> list[str]:
             f"zoo.grid.activation: arch={arch.name} takes no activation: it must be [relu], got {grid.activation}"
         )
     return problems + ([refusal] if (refusal := engine_refusal(config, built)) else [])
+
+
+def machine_problems(config: Config) -> list[str]:
+    """What this machine lacks, a sentence each."""
+    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        return ["trainer=gpu: PyTorch finds no CUDA device on this machine; use trainer=cpu"]
+    return []
 
 
 def start_problems(zoo: ZooConfig) -> list[str]:
@@ -352,7 +359,11 @@ def engine_refusal(config: Config, arch: Architecture) -> str | None:
 
 
 def command_line_problems(
-    overrides: list[str], config_dir: Path, multirun: bool = False, kind: type[Config] = Config
+    overrides: list[str],
+    config_dir: Path,
+    multirun: bool = False,
+    kind: type[Config] = Config,
+    elsewhere: bool = False,
 ) -> list[str]:
     """All that is wrong with the overrides of a command line, a sentence each; Hydra itself would stop at the first.
 
@@ -360,14 +371,14 @@ def command_line_problems(
         overrides: e.g. ["zoo=mnist_seed", "zoo.models=64"].
         config_dir: the folder that holds config.yaml.
         multirun: whether several values of an override are a sweep. Each value is checked, though not each combination.
-        kind: as in `read_config`.
+        kind, elsewhere: as in `read_config`.
     """
     with initialize_config_dir(str(config_dir), version_base="1.3"):
         good, problems = _known_words(overrides, multirun)
         for chosen in _one_at_a_time(good):
             found = []
             try:
-                read_config(compose("config", chosen), kind, chosen)
+                read_config(compose("config", chosen), kind, chosen, elsewhere)
             except HydraException as error:
                 found = [str(error)]
             except UserError as error:

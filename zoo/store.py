@@ -220,6 +220,17 @@ class Zoo:
         """How many models lack epochs."""
         return self.n_models - sum(len(block.models) for block in self._blocks() if not block.pending)
 
+    def at_work(self) -> list[str]:
+        """The processes that are training blocks of this zoo at the moment."""
+        owners = []
+        for file in sorted((self.path / "weights").glob("*.lock")):
+            try:
+                with _locked(file, "{owner}"):
+                    pass
+            except UserError as error:
+                owners.append(str(error))
+        return owners
+
     # --------------------------------------------------------------------------------------- tables
 
     @property

@@ -10,7 +10,7 @@ import hashlib
 import math
 import shlex
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -524,7 +524,7 @@ class PopulationProgress:
             self.last_line = time.monotonic()
             left = max(0.0, self.total - self.done) / self._rate() if self._rate() > 0 else math.inf
             console.print(
-                f"{self.done:.0f}/{self.total} models × epochs, {self._rate():.1f}/s, {_duration(left)} left, "
+                f"{self.done:.0f}/{self.total} models × epochs, {self._rate():.1f}/s, {duration(left)} left, "
                 f"mean accuracy of models {block.first}-{block.last}: {100 * accuracy:.1f} %",
                 highlight=False,
                 soft_wrap=True,
@@ -534,7 +534,8 @@ class PopulationProgress:
         return (self.done - self.skipped) / max(time.monotonic() - self.began, 1e-9)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time to read."""
     if not math.isfinite(seconds):
         return "unknown time"
     minutes, hours = seconds / 60, seconds / 3600
@@ -571,51 +572,71 @@ def print_summary(zoo: Zoo) -> None:
     console.print(f'Open it with: from zoo import Zoo; zoo = Zoo.open("{zoo.path}")', highlight=False, soft_wrap=True)
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """What a zoo takes.
+
+    Attributes:
+        models, states: how many.
+        size: bytes on disk.
+        steps: of training, over all models.
+        images: that all models together are trained on, one by one.
+    """
+
+    models: int
+    states: int
+    size: int
+    steps: int
+    images: int
+
+
+def estimate(config: Config, arch: Architecture, models: pd.DataFrame) -> Estimate:
+    """What the zoo of a config takes; `models` are all of its models."""
+    train = config.dataset.protocols[config.arch.protocol].train
+    images, n = min(config.dataset.train_size or train, train), len(models)
+    states = n * (config.zoo.epochs + 1)
+    optimizer = arch.n_parameters * (2 if (models["optimizer"] == "adam").any() else 1)
+    size = 4 * (states * (arch.n_parameters + arch.n_buffers) + n * optimizer)
+    epochs = n * config.zoo.epochs
+    return Estimate(n, states, size, epochs * math.ceil(images / config.zoo.batch_size), epochs * images)
+
+
 def plan_zoo(config: Config) -> None:
     """Print what `task=zoo` would do: models, states, bytes and estimated work. Reads no image data, writes nothing."""
-    arch, protocol = architecture(config), training_protocol(config)
+    arch = architecture(config)
     models, start = zoo_models(config, arch)
-    train = config.dataset.protocols[config.arch.protocol].train
-    images = min(config.dataset.train_size or train, train)
-    steps = math.ceil(images / config.zoo.batch_size)
-    states = len(models) * (config.zoo.epochs + 1)
-    state_bytes = 4 * (arch.n_parameters + arch.n_buffers)
-    optimizer_bytes = 4 * arch.n_parameters * (2 if (models["optimizer"] == "adam").any() else 1)
-    seconds = len(models) * config.zoo.epochs * images * _seconds_an_image(config, arch, models, protocol, start)
+    found = estimate(config, arch, models)
+    seconds = found.images * seconds_an_image(config, arch, models, start)
     engine = engines.choose(config.engine.name, arch, *training_conditions(config))
     table = Table(title=f"Zoo {config.zoo.name}", show_header=False, title_justify="left")
     if config.zoo.published and not start:
         table.add_row("preset of", config.zoo.published)
     splits = ", ".join(f"{(models['split'] == split).sum()} {split}" for split in ("train", "val", "test"))
     whole = f"{start.zoo.name}, epoch {start.epoch}" if start else f"{spec_size(config.zoo)} in the spec"
-    table.add_row("models", f"{len(models)} of {whole} ({splits})")
+    table.add_row("models", f"{found.models} of {whole} ({splits})")
     for factor, values in asdict(config.zoo.grid).items():
         table.add_row(f"  {factor}", ", ".join(map(str, models[factor].unique() if start else values)))
-    table.add_row("states", f"{states} (epochs 0 to {config.zoo.epochs} of each model)")
+    table.add_row("states", f"{found.states} (epochs 0 to {config.zoo.epochs} of each model)")
     table.add_row(
         "parameters", f"{arch.n_parameters} a model, arch={arch.name}, images {'×'.join(map(str, arch.image))}"
     )
-    table.add_row("on disk", f"about {_bytes(states * state_bytes + len(models) * optimizer_bytes)}")
-    table.add_row("work", f"{len(models) * config.zoo.epochs * steps:,} steps of batch {config.zoo.batch_size}")
-    table.add_row(
-        "time",
-        f"about {_duration(seconds)} here with engine={engine} (training only)",
-    )
+    table.add_row("on disk", f"about {in_bytes(found.size)}")
+    table.add_row("work", f"{found.steps:,} steps of batch {config.zoo.batch_size}")
+    table.add_row("time", f"about {duration(seconds)} here with engine={engine} (training only)")
     console.print(table, highlight=False)
 
 
-def _seconds_an_image(
-    config: Config, arch: Architecture, models: pd.DataFrame, protocol: Protocol, start: Start | None
-) -> float:
+def seconds_an_image(config: Config, arch: Architecture, models: pd.DataFrame, start: Start | None) -> float:
     """Seconds of training one model with one image on this machine, measured on random images for a moment."""
     rows = models.head(1 if arch.is_module else config.zoo.block_size or MODELS_ON_CPU)
-    batch = min(protocol.batch_size, 10)
+    batch = min(config.zoo.batch_size, 10)
     pixels = torch.randint(0, 256, (20 * batch, *arch.image), dtype=torch.uint8)
     images = Images(pixels, torch.randint(0, arch.classes, (len(pixels),)))
     half = torch.full((arch.image[0],), 0.5)
     data = ImageData("random", arch.classes, arch.image, images, images, images, half, half, AugmentConfig(), "")
-    protocol = Protocol(batch, 1, protocol.schedule)
-    engine = engines.make(config.engine, arch, rows, data, protocol, config.trainer.device)
+    engine = engines.make(
+        config.engine, arch, rows, data, Protocol(batch, 1, config.zoo.schedule), config.trainer.device
+    )
     engine.load(before_training(arch, rows, start))
     engine.start_epoch(1)
     engine.train(0, 1)
@@ -629,7 +650,8 @@ def _seconds_an_image(
     return elapsed / ((steps - 1) * batch * len(rows))
 
 
-def _bytes(n: float) -> str:
+def in_bytes(n: float) -> str:
+    """A size to read."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if n < 1000:
             return f"{n:.3g} {unit}"
