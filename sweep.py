@@ -27,6 +27,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -36,6 +37,7 @@ from omegaconf import DictConfig
 import run
 
 STAGES = ("zoo", "sparsify", "analysis", "hyperrep", "sample", "downstream")
+PRESETS = [f"hydra/launcher={name}" for name in ("slurm", "slurm_gpu", "local")]
 POLL = 2.0  # seconds between looks at the queue or at locks
 LOG_LINES = 5  # of a failed job that are shown
 
@@ -114,6 +116,8 @@ def read_words(words: Sequence[str]) -> tuple[Asked, list[str]]:
                 asked.hydra.append(word)
             case _:
                 asked.words.append(word)
+    if any(word in PRESETS for word in asked.hydra) and find_spec("hydra_plugins.hydra_submitit_launcher") is None:
+        problems.append("hydra/launcher: this one needs the extra `slurm`; pip install 'hyperzoo[slurm]'")
     if not asked.zoos:
         problems.append("zoo: is missing; names or globs separated by commas, or all; e.g. python sweep.py zoo=mnist_*")
     return asked, problems
@@ -170,10 +174,24 @@ class Sweep:
                 problems += [line for line in str(error).splitlines() if line not in problems]
             else:
                 self.configs[zoo] = config
+        try:
+            self.launching()
+        except HydraException as error:
+            problems.append(f"{' '.join(asked.hydra)}: {str(error).splitlines()[0]}")
         if problems:
             raise UserError(mistakes(problems))
         self.root = Path(self.configs[asked.zoos[0]].paths.root)
         self.folder = self.root / "sweeps" / asked.name
+
+    def launching(self, *words: str) -> DictConfig:
+        """Hydra's own configuration of a multirun, the launcher's among it, with some further words."""
+        from hydra.core.global_hydra import GlobalHydra
+        from hydra.types import RunMode
+
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        overrides = [*self.asked.hydra, *words]
+        return hydra.compose_config("config", overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
 
     def missing(self, stage: str) -> list[Job]:
         """The jobs of a stage that are still to be done."""
@@ -301,23 +319,22 @@ class Launch:
         from hydra.core.global_hydra import GlobalHydra
         from hydra.core.hydra_config import HydraConfig
         from hydra.core.plugins import Plugins
-        from hydra.types import HydraContext, RunMode
+        from hydra.types import HydraContext
 
         self.sweep, self.jobs = sweep, jobs
         self.logs = sweep.folder / "logs" / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{attempt}"
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
-        words = [*sweep.asked.hydra, f"hydra.sweep.dir={sweep.folder.absolute()}"]
-        config = hydra.compose_config("config", words, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
-        if "submitit_folder" in config.hydra.launcher:
+        words = [f"hydra.sweep.dir={sweep.folder.absolute()}"]
+        if "submitit_folder" in sweep.launching().hydra.launcher:
             words += [
                 f"hydra.launcher.submitit_folder={self.logs.absolute()}/%j",
                 f"hydra.launcher.name={sweep.asked.name}",
             ]
-            config = hydra.compose_config("config", words, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
+        config = sweep.launching(*words)
         HydraConfig.instance().set_config(config)
         self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config)),
+            hydra_context=HydraContext(
+                config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks(config)
+            ),
             task_function=work,
             config=config,
         )
@@ -453,7 +470,8 @@ def composing() -> Iterator[None]:
     from hydra import initialize_config_dir
 
     here = str(Path(__file__).resolve().parent)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join([here, *(path for path in paths if path not in ("", here))])
     with initialize_config_dir(str(run.CONFIG_DIR), version_base="1.3"):
         yield
 

@@ -1,0 +1,268 @@
+"""sweep.py: what is missing is done, whatever happens to jobs, launchers and the sweep itself."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import sweep
+from run import CONFIG_DIR
+from tests.integration.test_train_zoo import hashes
+from zoo import Zoo
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = [sys.executable, str(ROOT / "sweep.py")]
+SMALL = ["zoo.models=6", "zoo.block_size=2", "zoo.epochs=2", "dataset.train_size=60", "logger=none"]
+SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"]
+
+
+def call(*words, timeout=300, **options):
+    return subprocess.run([*PROGRAM, *words], capture_output=True, text=True, timeout=timeout, **options)
+
+
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """The same in this process."""
+
+    def run_here(*words):
+        monkeypatch.setattr(sys, "argv", ["sweep.py", *words])
+        code = 0
+        try:
+            sweep.main()
+        except SystemExit as stopped:
+            code = stopped.code
+        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
+
+    return run_here
+
+
+def zoos(root: Path) -> dict[str, str]:
+    return hashes(root / "zoos")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """Two zoos, each trained by one job."""
+    root = tmp_path_factory.mktemp("whole")
+    assert call("zoo=digits_hyp*", *SMALL, f"paths.root={root}").returncode == 0
+    return root
+
+
+# ------------------------------------------------------------------------------------------------ words
+
+
+def test_words_of_the_command_line():
+    words = [
+        "zoo=mnist_hyp*,fmnist_seed",
+        "shards=8",
+        "stages=sparsify,zoo",
+        "retries=0",
+        "zoo.models=9",
+        "hydra/launcher=x",
+    ]
+    asked, problems = sweep.read_words(words)
+    assert problems == []
+    assert asked.zoos == ["mnist_hyp10f", "mnist_hyp10r", "fmnist_seed"]
+    assert (asked.shards, asked.stages, asked.retries) == (8, ["zoo", "sparsify"], 0)
+    assert (asked.words, asked.hydra) == (["zoo.models=9"], ["hydra/launcher=x"])
+    again, _ = sweep.read_words([*words[:1], "shards=3", *words[2:4], "zoo.models=9", "status"])
+    assert again.name == asked.name, "however it is cut and launched, it is the same sweep"
+    assert again.status
+    other, _ = sweep.read_words([*words, "seed=1"])
+    assert other.name != asked.name
+    assert len(sweep.expand("all")) == 27
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["shards=2"], "zoo: is missing"),
+        (["zoo=mnist_sed"], "did you mean mnist_seed"),
+        (["zoo=digits_*", "shards=0"], "shards: got '0', but it is a whole number of at least 1"),
+        (["zoo=digits_*", "stages=zoo,plan"], "stages: got 'plan'"),
+        (["zoo=digits_*", "zoo.modles=3"], "did you mean zoo.models"),
+        (["zoo=digits_*", "task=report"], "task: sweep.py sets it itself"),
+        (["zoo=digits_seed,svhn_seed", "zoo.models=2000"], "zoo.models: got 2000"),
+        (["zoo=digits_seed", "hydra/launcher=slrm"], "slrm"),
+    ],
+)
+def test_mistakes_are_told_and_nothing_is_started(tmp_path, here, words, said):
+    result = here(*words, f"paths.root={tmp_path / 'out'}")
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_composing_a_sweep_of_ten_thousand_jobs_takes_seconds():
+    asked, _ = sweep.read_words(["zoo=all", "shards=400", "zoo.block_size=4", "stages=zoo,sparsify"])
+    began = time.process_time()
+    with sweep.composing():
+        planned = sweep.Sweep(asked)
+        jobs = [job for stage in asked.stages for job in planned.missing(stage)]
+    assert len(jobs) > 10_000
+    assert len({job.key for job in jobs}) == len(jobs)
+    assert time.process_time() - began < 60
+
+
+# ------------------------------------------------------------------------------------------------ on this machine
+
+
+def test_any_number_of_shards_gives_the_same_zoos(whole, tmp_path, here):
+    words = ["zoo=digits_hyp*", *SMALL, f"paths.root={tmp_path}", "shards=3"]
+    plan = here(*words, "--dry-run")
+    assert plan.returncode == 0
+    assert re.findall(r"digits_hyp10\w\s+│\s+3 │\s+6 │\s+18", plan.stdout), plan.stdout
+    before = here(*words, "status")
+    assert before.returncode == 1
+    assert "0 of 3" in before.stdout
+    assert not list(tmp_path.rglob("*.safetensors"))
+    result = here(*words)
+    assert result.returncode == 0, result.stderr
+    assert "Stage zoo: 6 jobs to do" in result.stdout
+    assert zoos(tmp_path) == zoos(whole)
+    written = {file: file.stat().st_mtime_ns for file in (tmp_path / "zoos").rglob("*")}
+    assert "jobs to do" not in here(*words).stdout
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "zoos").rglob("*")} == written
+
+
+def test_shards_side_by_side_in_processes_of_their_own(whole, tmp_path, here):
+    words = ["zoo=digits_hyp*", *SMALL, f"paths.root={tmp_path}", "shards=2", "engine.threads=1"]
+    result = here(*words, "hydra/launcher=local")
+    assert result.returncode == 0, result.stderr
+    assert zoos(tmp_path) == zoos(whole)
+
+
+def test_what_fails_is_told_and_only_that_is_done_again(whole, tmp_path, here):
+    """One zoo's name is taken by another one; once that is out of the way, the same command does the rest."""
+    words = ["zoo=digits_hyp*", *SMALL, f"paths.root={tmp_path}", "shards=2"]
+    other = tmp_path / "zoos" / "digits_hyp10f"
+    shutil.copytree(whole / "zoos" / "digits_hyp10r", other)
+    (other / "zoo.json").write_text((other / "zoo.json").read_text().replace("digits_hyp10r", "digits_hyp10f"))
+    (other / "manifest.json").unlink()
+    shutil.rmtree(other / "weights")
+    result = here(*words)
+    assert result.returncode == 1
+    assert "2 jobs are not done; the same command tries again" in result.stderr
+    assert result.stderr.count("digits_hyp10f-zoo-1of2 failed") == 1
+    assert "was made with" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout.count("Stage zoo: 2 jobs to do") == 1, "it was tried again"
+    intact = {file: file.stat().st_mtime_ns for file in (tmp_path / "zoos" / "digits_hyp10r").rglob("*")}
+    shutil.rmtree(other)
+    result = here(*words)
+    assert result.returncode == 0, result.stderr
+    assert "Stage zoo: 2 jobs to do" in result.stdout
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "zoos" / "digits_hyp10r").rglob("*")} == intact
+    assert zoos(tmp_path) == zoos(whole)
+
+
+@pytest.mark.slow
+def test_stages_follow_each_other_and_are_done_again_when_the_zoo_has_grown(tmp_path, here):
+    words = ["zoo=digits_seed", *SMALL[1:], "stages=zoo,sparsify,analysis,hyperrep,sample", "shards=2", "retries=0",
+             "sparsify.epochs=1", "analysis.map_states=0", "autoencoder.states=[1,2]", "autoencoder.d_model=204",
+             "autoencoder.heads=2", "autoencoder.feedforward=32", "autoencoder.latent=8", "autoencoder.optimizer.epochs=1",
+             "autoencoder.optimizer.batch_size=8", "population.models=4", f"paths.root={tmp_path}"]  # fmt: skip
+    result = here(*words, "zoo.models=20")
+    assert result.returncode == 0, result.stderr + result.stdout
+    for name in ("digits_seed", "digits_seed_vd", "digits_seed_vd_masked", "digits_seed_small_kde30_0"):
+        assert Zoo.open(tmp_path / "zoos" / name).finished
+    card = tmp_path / "analysis" / "digits_seed" / "card.html"
+    before = card.stat().st_mtime_ns
+    assert "jobs to do" not in here(*words, "zoo.models=20").stdout
+    assert card.stat().st_mtime_ns == before
+    words[words.index("stages=zoo,sparsify,analysis,hyperrep,sample")] = "stages=zoo,analysis"
+    result = here(*words, "zoo.models=24")
+    assert result.returncode == 0, result.stderr
+    assert card.stat().st_mtime_ns > before
+
+
+# ------------------------------------------------------------------------------------------------ on a real SLURM
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    """The environment of jobs for a SLURM on loopback."""
+    if os.geteuid() or not (shutil.which("slurmctld") or shutil.which("apt-get")):
+        pytest.skip("SLURM is installed and started by root on Debian only")
+    folder = tmp_path_factory.mktemp("slurm")
+    scripts = ROOT / "tests" / "slurm"
+    started = subprocess.run(
+        ["bash", str(scripts / "start.sh"), str(folder)], capture_output=True, text=True, timeout=300
+    )
+    if started.returncode:
+        subprocess.run(["bash", str(scripts / "stop.sh"), str(folder)], timeout=60)
+        pytest.skip(f"SLURM does not start here: {started.stderr[-300:]}")
+    paths = os.pathsep.join([str(scripts), os.environ["PATH"]])
+    try:
+        yield {**os.environ, "SLURM_CONF": str(folder / "etc" / "slurm.conf"), "PATH": paths}
+    finally:
+        subprocess.run(["bash", str(scripts / "stop.sh"), str(folder)], timeout=60)
+
+
+def until(condition, seconds=120):
+    """Wait for something that must happen."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def jobs(environment) -> list[str]:
+    return subprocess.run(
+        ["squeue", "-h", "-r", "-o", "%i %T"], env=environment, capture_output=True, text=True
+    ).stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_killed_jobs_and_a_killed_sweep_on_slurm(slurm, tmp_path):
+    """A job array; a job is killed, then the sweep itself; the next call waits for what goes on, and does the rest."""
+    long = [word for word in SMALL if not word.startswith("zoo.epochs")] + ["zoo.epochs=150", "engine.threads=1"]
+    assert call("zoo=digits_hyp10f", *long, f"paths.root={tmp_path / 'whole'}").returncode == 0
+    words = ["zoo=digits_hyp10f", *long, *SLURM, "shards=3", "retries=0", f"paths.root={tmp_path / 'out'}"]
+    first = subprocess.Popen([*PROGRAM, *words], env=slurm, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    store = tmp_path / "out" / "zoos" / "digits_hyp10f"
+    until(lambda: list(store.glob("weights/*/epoch-0003.safetensors")))
+    block = next(iter(store.glob("weights/*/epoch-0003.safetensors"))).parent
+    owner = block.with_name(f"{block.name}.lock").read_text()
+    os.kill(int(re.search(r"process (\d+) on", owner)[1]), signal.SIGKILL)
+    first.kill()
+    first.wait()
+    assert jobs(slurm), "the others go on"
+    status = call(*words, "status", env=slurm)
+    assert "jobs wait or run" in status.stdout
+    result = call(*words, env=slurm)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "wait or run" in result.stdout, "it waited for the jobs of the first call"
+    assert "Stage zoo: 1 jobs to do" in result.stdout, "only the killed one is started again"
+    assert zoos(tmp_path / "out") == zoos(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_job_at_its_time_limit_is_queued_again_and_goes_on(slurm, tmp_path):
+    """SLURM's shortest limit is a minute; told 48 s before, the job stops after 12 s, and goes on where it was."""
+    long = ["zoo.models=2", "zoo.epochs=600", "dataset.train_size=300", "logger=none", "engine.threads=1"]
+    assert call("zoo=digits_seed", *long, f"paths.root={tmp_path / 'whole'}").returncode == 0
+    limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=48"]
+    words = ["zoo=digits_seed", *long, *SLURM, *limit, "retries=0", f"paths.root={tmp_path / 'out'}"]
+    process = subprocess.Popen([*PROGRAM, *words], env=slurm, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None:  # SLURM lets a job that is queued again wait for two minutes
+        for job in jobs(slurm):
+            if job.endswith("PENDING"):
+                subprocess.run(["scontrol", "update", f"jobid={job.split()[0]}", "StartTime=now"], env=slurm)
+        time.sleep(0.5)
+    output, errors = process.communicate()
+    assert process.returncode == 0, output + errors
+    logs = "".join(log.read_text() for log in (tmp_path / "out" / "sweeps").rglob("*_log.*"))
+    assert "Caught signal" in logs, "it was never told to stop"
+    assert zoos(tmp_path / "out") == zoos(tmp_path / "whole")
+
+
+def test_presets_of_launchers_say_how_they_are_used():
+    for name in ("slurm", "slurm_gpu", "local"):
+        assert f"hydra/launcher={name}" in (CONFIG_DIR / "hydra" / "launcher" / f"{name}.yaml").read_text()
