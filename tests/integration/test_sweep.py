@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -186,23 +187,25 @@ def test_stages_follow_each_other_and_are_done_again_when_the_zoo_has_grown(tmp_
 
 
 @pytest.fixture(scope="module")
-def slurm(tmp_path_factory):
+def slurm():
     """The environment of jobs for a SLURM on loopback."""
     if os.geteuid() or not (shutil.which("slurmctld") or shutil.which("apt-get")):
         pytest.skip("SLURM is installed and started by root on Debian only")
-    folder = tmp_path_factory.mktemp("slurm")
+    folder = Path(tempfile.mkdtemp())  # munged wants a path that everybody may enter, which pytest's are not
     scripts = ROOT / "tests" / "slurm"
     started = subprocess.run(
         ["bash", str(scripts / "start.sh"), str(folder)], capture_output=True, text=True, timeout=300
     )
     if started.returncode:
         subprocess.run(["bash", str(scripts / "stop.sh"), str(folder)], timeout=60)
+        shutil.rmtree(folder)
         pytest.skip(f"SLURM does not start here: {started.stderr[-300:]}")
     paths = os.pathsep.join([str(scripts), os.environ["PATH"]])
     try:
         yield {**os.environ, "SLURM_CONF": str(folder / "etc" / "slurm.conf"), "PATH": paths}
     finally:
         subprocess.run(["bash", str(scripts / "stop.sh"), str(folder)], timeout=60)
+        shutil.rmtree(folder)
 
 
 def until(condition, seconds=120):
