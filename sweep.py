@@ -201,7 +201,8 @@ class Sweep:
         """All jobs of a stage of a zoo."""
         from zoo.training import shard_unit
 
-        words = (f"zoo={zoo}", *self.asked.words, *([f"task={stage}"] if stage != "zoo" else []))
+        words = (f"zoo={zoo}", *self.asked.words, f"logger.sweep={self.asked.name}")
+        words += (f"task={stage}",) if stage != "zoo" else ()
         if stage not in ("zoo", "sparsify"):
             return [Job(zoo, stage, None, words)]
         config = self.configs[zoo]

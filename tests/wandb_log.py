@@ -32,18 +32,24 @@ def records(path: Path):
 
 
 def read_run(path: Path) -> dict:
-    """Name and id of the run, its config, and its history as a list of {key: value}."""
-    out: dict = {"config": {}, "history": []}
+    """Name, id, group, kind and tags of the run, its config, its history as a list of {key: value}, and its artifacts as
+    {name: (type, metadata, names of what is in them)}."""
+    out: dict = {"config": {}, "history": [], "artifacts": {}}
     for record in records(path):
         kind = record.WhichOneof("record_type")
         if kind == "run":
             out |= {"id": record.run.run_id, "name": record.run.display_name, "group": record.run.run_group}
+            out |= {"job_type": record.run.job_type, "tags": list(record.run.tags)}
             for item in record.run.config.update:
                 out["config"][item.key] = json.loads(item.value_json)
         elif kind == "config":
             for item in record.config.update:
                 if item.key:
                     out["config"][item.key] = json.loads(item.value_json)
+        elif kind == "artifact" or (kind == "request" and record.request.HasField("log_artifact")):
+            made = record.artifact if kind == "artifact" else record.request.log_artifact.artifact
+            inside = [entry.path for entry in made.manifest.contents]
+            out["artifacts"][made.name] = (made.type, json.loads(made.metadata or "{}"), inside)
         elif kind == "history":
             row: dict = {}
             for item in record.history.item:

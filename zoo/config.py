@@ -66,6 +66,10 @@ class LoggerConfig:
     name: str = dataclasses.field(metadata={"choices": ("csv", "wandb", "wandb_offline", "none")})
     project: str  # of W&B
     entity: str | None  # of W&B: your team; null: your default
+    sweep: str | None  # a tag of W&B runs
+    artifact: str = dataclasses.field(
+        metadata={"choices": ("reference", "upload", "none")}
+    )  # of a finished zoo, in W&B
 
 
 @dataclass

@@ -76,10 +76,12 @@ def train_zoo(config: Config) -> None:
             "lack epochs.",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
+        close(loggers or [])
         return
     zoo.finalise()
     zoo = Zoo.open(path)
-    log_population(zoo, loggers or [])
+    log_population(zoo, loggers or [], config.logger.artifact)
+    close(loggers or [])
     print_summary(zoo)
 
 
@@ -386,9 +388,15 @@ def _settle_engine(config: Config, arch: Architecture, path: Path) -> None:
 
 
 def zoo_loggers(config: Config, zoo: Zoo) -> list[Logger]:
-    """The loggers of a zoo, whose curves are over its epochs."""
+    """The loggers of a zoo, or of a shard of it, whose curves are over its epochs."""
     identity = f"{zoo.path.resolve()} {zoo.description['dataset']['fingerprint']}"
-    loggers = make_loggers(config, zoo.name, "zoo", identity)
+    name = zoo.name
+    if config.zoo.shard:  # jobs side by side each have a run of their own
+        shard = config.zoo.shard.replace("/", " of ")
+        name, identity = f"{name} {shard}", f"{identity} {shard}"
+    loggers = make_loggers(
+        config, name, "sparsify" if config.arch.variational or config.zoo.pruned.share else "zoo", identity
+    )
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.define_metric("zoo/*", step_metric="epoch")
@@ -416,7 +424,8 @@ def make_loggers(config: Any, name: str, job_type: str, identity: str) -> list[L
         project=config.logger.project,
         entity=config.logger.entity,
         name=name,
-        group=config.dataset.name,
+        group=config.zoo.name,
+        tags=[config.dataset.name, *([config.logger.sweep] if config.logger.sweep else [])],
         job_type=job_type,
         id=hashlib.sha256(identity.encode()).hexdigest()[:16],
         resume="allow",
@@ -442,8 +451,15 @@ def curve_point(metrics: pd.DataFrame) -> dict[str, float]:
     return point
 
 
-def log_population(zoo: Zoo, loggers: list[Logger]) -> None:
-    """The curves of the whole zoo, an accuracy histogram an epoch, and a table with one row a model."""
+def log_population(zoo: Zoo, loggers: list[Logger], artifact: str) -> None:
+    """The curves of the whole zoo, an accuracy histogram an epoch, a table with one row a model, and the zoo as an artifact.
+
+    Args:
+        zoo: finished.
+        loggers: W&B gets all of it, others the curves.
+        artifact: of the zoo: "reference" to where it lies, "upload" of its files, or "none". A zoo that has changed is a
+            new version.
+    """
     metrics = zoo.metrics
     for epoch, rows in metrics.groupby("epoch"):
         point: dict[str, Any] = {f"zoo/{k}": v for k, v in curve_point(rows).items()} | {"epoch": int(str(epoch))}
@@ -465,6 +481,29 @@ def log_population(zoo: Zoo, loggers: list[Logger]) -> None:
             logger.experiment.log(
                 {"models": wandb.Table(dataframe=table.head(10_000).astype({"diverged_epoch": float}))}
             )
+            if artifact != "none":
+                logger.experiment.log_artifact(_artifact(zoo, upload=artifact == "upload"))
+
+
+def _artifact(zoo: Zoo, upload: bool) -> Any:
+    import wandb
+
+    kept = {key: zoo.description[key] for key in ("models", "epochs", "published", "spec", "protocol", "dataset")}
+    made = wandb.Artifact(zoo.name, type="zoo", metadata=kept)
+    if upload:
+        made.add_dir(str(zoo.path))
+    else:
+        made.add_file(str(zoo.path / "manifest.json"))  # hashes of all files: what makes a version one
+        made.add_reference(zoo.path.resolve().as_uri(), name="zoo", checksum=False, max_objects=10**6)
+    return made
+
+
+def close(loggers: list[Logger]) -> None:
+    """End the runs of loggers."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            import wandb
+
             wandb.finish()
         else:
             logger.finalize("success")

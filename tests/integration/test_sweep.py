@@ -183,6 +183,19 @@ def test_stages_follow_each_other_and_are_done_again_when_the_zoo_has_grown(tmp_
     assert card.stat().st_mtime_ns > before
 
 
+@pytest.mark.slow
+def test_two_hundred_shards_at_once_lose_nothing(tmp_path, here):
+    """Four processes that take one of 200 shards after the other, all of one zoo."""
+    words = ["zoo=digits_hyp10f", "zoo.models=200", "zoo.block_size=1", "zoo.epochs=1", "dataset.train_size=20",
+             "logger=none", "engine.threads=1", f"paths.root={tmp_path}"]  # fmt: skip
+    result = here(*words, "shards=200", "retries=0", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4")
+    assert result.returncode == 0, result.stderr
+    zoo = Zoo.open(tmp_path / "zoos" / "digits_hyp10f")
+    assert len(zoo.blocks(1)) == 200
+    assert zoo.verify() == []
+    assert zoo.models["status"].isin(["ok", "diverged"]).all()
+
+
 # ------------------------------------------------------------------------------------------------ on a real SLURM
 
 

@@ -1,6 +1,9 @@
 """`task=zoo` from a configuration to a store that opens, on real digits, in this process."""
 
 import hashlib
+import json
+import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import run
+from analysis.dashboard import write_dashboard
 from run import config_type
 from tests.dataset_files import write_cifar10
 from tests.wandb_log import read_run
@@ -204,10 +208,14 @@ def test_resnet_zoo_on_generated_cifar_files(tmp_path):
 
 def test_wandb_offline_run_reads_back(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
-    zoo = train(tmp_path, "logger=wandb_offline")
+    zoo = train(tmp_path, "logger=wandb_offline", "logger.sweep=my_sweep")
     (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     logged = read_run(log)
-    assert (logged["name"], logged["group"]) == ("digits_seed", "digits")
+    assert (logged["name"], logged["group"], logged["job_type"]) == ("digits_seed", "digits_seed", "zoo")
+    assert set(logged["tags"]) == {"digits", "my_sweep"}
+    kind, about, inside = logged["artifacts"]["digits_seed"]
+    assert (kind, about["models"]) == ("zoo", 6)
+    assert set(inside) == {"manifest.json", *(f"zoo/{name}" for name in hashes(zoo.path))}
     assert logged["config"]["zoo"]["grid"]["lr"] == [1e-3]
     assert logged["config"]["dataset"]["train_size"] == 60
     curve = {row["epoch"]: row for row in logged["history"] if "zoo/val_acc/mean" in row}
@@ -218,6 +226,38 @@ def test_wandb_offline_run_reads_back(tmp_path, monkeypatch):
         assert sum(curve[epoch]["zoo/test_acc/histogram"]["values"]) == 6
     (table,) = (row["models"] for row in logged["history"] if "models" in row)
     assert (table["_type"], table["nrows"]) == ("table-file", 6)
+
+
+def test_wandb_run_of_a_shard_goes_on(tmp_path, monkeypatch):
+    """A shard has a run of its own; queued again, it is the same run."""
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    for epochs in (1, 2):
+        train(tmp_path, "logger=wandb_offline", "zoo.shard=1/2", "zoo.block_size=2", f"zoo.epochs={epochs}")
+        time.sleep(1.1)  # W&B names folders by the second
+    first, again = (read_run(log) for log in sorted(tmp_path.glob("wandb/offline-run-*/*.wandb")))
+    assert first["name"] == "digits_seed 1 of 2"
+    assert again["id"] == first["id"]
+    assert not first["artifacts"]
+    train(tmp_path, "logger=wandb_offline", "zoo.shard=2/2", "zoo.block_size=2")
+    (other,) = (read_run(log) for log in tmp_path.glob("wandb/offline-run-*/*.wandb") if first["id"] not in log.name)
+    assert other["group"] == first["group"] == "digits_seed"
+    assert "digits_seed" in other["artifacts"], "of the last shard: it finished the zoo"
+
+
+def test_the_dashboard_shows_what_is_logged(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    config = configure(tmp_path, "logger=wandb_offline", "logger.project=mine")
+    write_dashboard(config)
+    train(tmp_path, "logger=wandb_offline")
+    (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    logged = {key for row in read_run(log)["history"] for key in row}
+    for name in ("workspace", "report"):
+        text = (tmp_path / "dashboard" / f"{name}.json").read_text()
+        assert "mine" in json.dumps(json.loads(text))
+        shown = set(re.findall(r'"(zoo/[a-z0-9_/]+)"', text))
+        assert "zoo/test_acc/mean" in shown
+        assert shown <= logged, "it shows what nobody logs"
+        assert '"models"' in text
 
 
 def test_csv_curves(tmp_path):
