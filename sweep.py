@@ -275,10 +275,11 @@ class Sweep:
         return table
 
 
-def _state(zoo: Path) -> dict[str, str]:
-    """What a store holds, in a hash; none while it is unfinished."""
-    manifest = zoo / "manifest.json"
-    return {"zoo": hashlib.sha256(manifest.read_bytes()).hexdigest()} if manifest.exists() else {}
+def _state(path: Path) -> dict[str, str]:
+    """What the zoo in a folder holds, in a hash."""
+    from zoo import Zoo
+
+    return {"zoo": Zoo.open(path).content if (path / "zoo.json").exists() else ""}
 
 
 # ------------------------------------------------------------------------------------------------ doing it

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,9 +95,9 @@ def zoo_permutations(zoo: Zoo, arch: Architecture, mode: str, epoch: int, folder
     Raises:
         UserError: if no model of the train split is finite at that epoch.
     """
-    manifest = hashlib.sha256((zoo.path / "manifest.json").read_bytes()).hexdigest()
+    content = zoo.content
     file = folder / f"alignment-{mode}-epoch-{epoch:04d}.safetensors"
-    kept = load_permutations(file, manifest, mode)
+    kept = load_permutations(file, content, mode)
     if kept is not None:
         return kept
     weights = torch.from_numpy(zoo.weights(epochs=[epoch])[:, 0])
@@ -117,7 +116,7 @@ def zoo_permutations(zoo: Zoo, arch: Architecture, mode: str, epoch: int, folder
     table = torch.full((len(weights), of_finite.shape[1]), -1)
     table[finite] = of_finite
     folder.mkdir(parents=True, exist_ok=True)
-    save_permutations(file, table, manifest, mode)
+    save_permutations(file, table, content, mode)
     return table
 
 

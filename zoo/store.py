@@ -295,6 +295,15 @@ class Zoo:
         rows = self._read_models().drop(columns=["status", "diverged_epoch"])
         return hashlib.sha256(_json(kept) + rows.to_csv(index=False).encode()).hexdigest()
 
+    @property
+    def content(self) -> str:
+        """sha256 over the hashes of all files but the card's: it changes with any state, table or description; "" while the
+        zoo is unfinished."""
+        listed = {
+            name: entry for name, entry in self._manifest().items() if name.split("/")[0] not in ("README.md", "card")
+        }
+        return hashlib.sha256(_json(listed)).hexdigest() if listed else ""
+
     # --------------------------------------------------------------------------------------- weights
 
     def weights(

@@ -814,6 +814,7 @@ def test_foreign_files_in_a_block_are_left_alone(copy: Path) -> None:
 
 def test_what_was_measured_is_on_the_card_until_the_zoo_grows(copy: Path) -> None:
     zoo, text = Zoo.open(copy), (copy / "README.md").read_text()
+    content = zoo.content
     zoo.write_card("Found.", {"old": b"<svg/>"})
     zoo.write_card("Found again. ![new](card/new.svg)", {"new": b"<svg/>"})
     card = (copy / "README.md").read_text()
@@ -821,6 +822,7 @@ def test_what_was_measured_is_on_the_card_until_the_zoo_grows(copy: Path) -> Non
     assert card.replace("Found again. ![new](card/new.svg)\n\n", "") == text
     assert [file.name for file in (copy / "card").iterdir()] == ["new.svg"]
     assert zoo.verify() == []
+    assert zoo.content == content, "the card is no part of it"
     before = hashes(copy)
     train(copy, 7, 3)  # nothing to do
     assert hashes(copy) == before
@@ -829,8 +831,10 @@ def test_what_was_measured_is_on_the_card_until_the_zoo_grows(copy: Path) -> Non
     train(copy, 7, 4)
     assert "Found" not in (copy / "README.md").read_text()
     assert Zoo.open(copy).verify() == []
+    assert Zoo.open(copy).content != content
     assert not (copy / "card").exists()
     (copy / "manifest.json").unlink()
+    assert zoo.content == ""
     with pytest.raises(UserError, match="is not finished"):
         zoo.write_card("Found.", {})
 
