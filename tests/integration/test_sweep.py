@@ -259,24 +259,60 @@ def test_killed_jobs_and_a_killed_sweep_on_slurm(slurm, tmp_path):
     assert zoos(tmp_path / "out") == zoos(tmp_path / "whole")
 
 
-@pytest.mark.slow
-def test_a_job_at_its_time_limit_is_queued_again_and_goes_on(slurm, tmp_path):
-    """SLURM's shortest limit is a minute; told 48 s before, the job stops after 12 s, and goes on where it was."""
-    long = ["zoo.models=2", "zoo.epochs=600", "dataset.train_size=300", "logger=none", "engine.threads=1"]
-    assert call("zoo=digits_seed", *long, f"paths.root={tmp_path / 'whole'}").returncode == 0
-    limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=48"]
-    words = ["zoo=digits_seed", *long, *SLURM, *limit, "retries=0", f"paths.root={tmp_path / 'out'}"]
-    process = subprocess.Popen([*PROGRAM, *words], env=slurm, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None:  # SLURM lets a job that is queued again wait for two minutes
-        for job in jobs(slurm):
+LONG = [
+    "zoo=digits_seed",
+    "zoo.models=2",
+    "zoo.epochs=600",
+    "dataset.train_size=300",
+    "logger=none",
+    "engine.threads=1",
+]
+
+
+@pytest.fixture(scope="module")
+def long_zoo(tmp_path_factory) -> Path:
+    """A zoo that takes a while, in one go."""
+    root = tmp_path_factory.mktemp("long")
+    assert call(*LONG, f"paths.root={root}").returncode == 0
+    return root
+
+
+def queued_again(environment, root: Path, *words) -> str:
+    """Run a sweep of the long zoo to its end; SLURM lets a job that is queued again wait for two minutes, we do not. Its logs."""
+    command = [*PROGRAM, *LONG, *SLURM, *words, "retries=0", f"paths.root={root}"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    preempted = "hydra.launcher.partition=low" not in words
+    while process.poll() is None:
+        if not preempted and len(list(root.glob("zoos/*/weights/*/epoch-0003.safetensors"))):
+            line = ["sbatch", "-p", "high", "-c", "4", "-o", os.devnull, "--wrap", "sleep 5"]
+            subprocess.run(line, env=environment, check=True, capture_output=True)
+            preempted = True
+        for job in jobs(environment):
             if job.endswith("PENDING"):
-                subprocess.run(["scontrol", "update", f"jobid={job.split()[0]}", "StartTime=now"], env=slurm)
+                line = ["scontrol", "update", f"jobid={job.split()[0]}", "StartTime=now"]
+                subprocess.run(line, env=environment, capture_output=True)
         time.sleep(0.5)
     output, errors = process.communicate()
     assert process.returncode == 0, output + errors
-    logs = "".join(log.read_text() for log in (tmp_path / "out" / "sweeps").rglob("*_log.*"))
+    return "".join(log.read_text() for log in (root / "sweeps").rglob("*_log.*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        # SLURM's shortest limit is a minute; told 48 s before, the job stops after 12 s.
+        ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=48"],
+        # A job of another partition takes the whole machine.
+        ["hydra.launcher.partition=low", "hydra.launcher.timeout_min=60", "hydra.launcher.cpus_per_task=4"],
+    ],
+    ids=["at its time limit", "preempted"],
+)
+def test_a_job_that_must_stop_is_queued_again_and_goes_on(slurm, long_zoo, tmp_path, words):
+    logs = queued_again(slurm, tmp_path, *words)
     assert "Caught signal" in logs, "it was never told to stop"
-    assert zoos(tmp_path / "out") == zoos(tmp_path / "whole")
+    assert "Requeued job" in logs or "requeue" in logs.lower()
+    assert zoos(tmp_path) == zoos(long_zoo)
 
 
 def test_presets_of_launchers_say_how_they_are_used():
