@@ -19,13 +19,14 @@ import fnmatch
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +39,7 @@ import run
 
 STAGES = ("zoo", "sparsify", "analysis", "hyperrep", "sample", "downstream")
 PRESETS = [f"hydra/launcher={name}" for name in ("slurm", "slurm_gpu", "local")]
+PATIENCE = 600.0  # seconds that SLURM's controller may be silent
 POLL = 2.0  # seconds between looks at the queue or at locks
 LOG_LINES = 5  # of a failed job that are shown
 
@@ -91,12 +93,17 @@ class Asked:
 
 def read_words(words: Sequence[str]) -> tuple[Asked, list[str]]:
     """The command line, and what is wrong with it, a sentence each."""
+    from zoo.config import did_you_mean
+
     asked, problems = Asked(), []
     for word in words:
         key, _, value = word.partition("=")
         match key:
             case "zoo":
                 asked.zoos = expand(value)
+                presets = [path.stem for path in (run.CONFIG_DIR / "zoo").glob("*.yaml")]
+                wrong = [name for name in asked.zoos if name not in presets]
+                problems += [f"zoo: got {name!r}{did_you_mean(name, presets)}" for name in wrong]
             case "shards" | "retries":
                 least = 1 if key == "shards" else 0
                 if value.isdecimal() and int(value) >= least:
@@ -112,12 +119,16 @@ def read_words(words: Sequence[str]) -> tuple[Asked, list[str]]:
                 setattr(asked, key.strip("-").replace("-", "_"), True)
             case _ if key in ("task", "zoo.shard", "zoo.name"):
                 problems.append(f"{key}: sweep.py sets it itself, for each job")
+            case _ if key.startswith("zoo.start"):
+                problems.append(f"{key}: sweep.py trains the zoos of presets; fine-tune with run.py")
             case _ if key.startswith("hydra"):
                 asked.hydra.append(word)
             case _:
                 asked.words.append(word)
     if any(word in PRESETS for word in asked.hydra) and find_spec("hydra_plugins.hydra_submitit_launcher") is None:
         problems.append("hydra/launcher: this one needs the extra `slurm`; pip install 'hyperzoo[slurm]'")
+    if on_slurm(asked) and not shutil.which("squeue"):
+        problems.append("hydra/launcher: there is no SLURM here (no squeue): start the sweep where jobs are submitted")
     if not asked.zoos:
         problems.append("zoo: is missing; names or globs separated by commas, or all; e.g. python sweep.py zoo=mnist_*")
     return asked, problems
@@ -162,18 +173,29 @@ class Sweep:
         from hydra import compose
         from hydra.errors import HydraException
 
-        from zoo.config import mistakes, read_config
+        from zoo.config import machine_problems, mistakes, read_config, sentences
         from zoo.errors import UserError
 
-        self.asked, self.configs, problems = asked, {}, []
+        self.asked = asked
+        self.configs: dict[str, Any] = {}
+        problems: list[str] = []
         for zoo in asked.zoos:
-            words = [f"zoo={zoo}", *asked.words]
-            try:
-                config: Any = read_config(compose("config", words), run.config_type(), words, elsewhere=True)
-            except (UserError, HydraException) as error:
-                problems += [line for line in str(error).splitlines() if line not in problems]
-            else:
-                self.configs[zoo] = config
+            for stage in ["zoo", *(stage for stage in asked.stages if stage != "zoo")]:
+                words = [f"zoo={zoo}", *asked.words, f"task={stage}"]
+                if stage == "downstream" and machine_problems(self.configs[zoo]):
+                    continue  # its checks look at further configurations, for this machine
+                found = []
+                try:
+                    config: Any = read_config(compose("config", words), run.config_type(), words, elsewhere=True)
+                except UserError as error:
+                    found = sentences(error)
+                except HydraException as error:
+                    found = [str(error).splitlines()[0]]
+                else:
+                    self.configs.setdefault(zoo, config)
+                problems += [problem for problem in found if problem not in problems]
+                if found:
+                    break
         try:
             self.launching()
         except HydraException as error:
@@ -182,6 +204,8 @@ class Sweep:
             raise UserError(mistakes(problems))
         self.root = Path(self.configs[asked.zoos[0]].paths.root)
         self.folder = self.root / "sweeps" / asked.name
+        # Of its SLURM jobs: the same command elsewhere has others.
+        self.queue = f"{asked.name}-{hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()[:6]}"
 
     def launching(self, *words: str) -> DictConfig:
         """Hydra's own configuration of a multirun, the launcher's among it, with some further words."""
@@ -219,7 +243,15 @@ class Sweep:
         return self.configs[zoo].zoo.models or spec_size(self.configs[zoo].zoo)
 
     def done(self, job: Job) -> bool:
-        """Whether there is nothing left to do for a job."""
+        """Whether there is nothing left to do for a job; of what cannot be read there is."""
+        from zoo.errors import UserError
+
+        try:
+            return self._done(job)
+        except (UserError, OSError, ValueError):
+            return False  # run.py repairs it, or says what is wrong
+
+    def _done(self, job: Job) -> bool:
         from zoo import Zoo
         from zoo.spec import shard_of
         from zoo.training import shard_unit
@@ -227,7 +259,8 @@ class Sweep:
         config = self.configs[job.zoo]
         source = self.root / "zoos" / config.zoo.name
         if job.stage not in ("zoo", "sparsify"):
-            return self.marker(job).exists() and json.loads(self.marker(job).read_text()) == _state(source)
+            state = _state(source)
+            return bool(state["zoo"]) and json.loads(self.marker(job).read_text()) == state
         path, epochs = source, config.zoo.epochs
         if job.stage == "sparsify":
             path, epochs = source.with_name(f"{source.name}_{config.sparsify.name}"), config.sparsify.epochs
@@ -237,12 +270,14 @@ class Sweep:
         if zoo.n_models < models or zoo.epochs[-1] < epochs:
             return False
         if zoo.finished:
-            masked = path.with_name(f"{path.name}_masked")
-            return job.stage == "zoo" or config.sparsify.name != "vd" or (masked / "manifest.json").exists()
+            if job.stage == "zoo" or config.sparsify.name != "vd" or (job.shard or "1/1").split("/")[0] != "1":
+                return True  # the masked twin is the first shard's
+            masked = Zoo.open(path.with_name(f"{path.name}_masked"))
+            return masked.finished and (masked.n_models, masked.epochs) == (zoo.n_models, zoo.epochs)
         if not zoo.pending:
             return False  # its tables are to be written
         own = shard_of(models, shard_unit(config), job.shard)
-        there = {model for block in zoo.blocks(1, own) if not block.pending for model in block.models}
+        there = {model for block in zoo.blocks(zoo.n_models) if not block.pending for model in block.models}
         return set(own) <= there
 
     def marker(self, job: Job) -> Path:
@@ -252,11 +287,15 @@ class Sweep:
     def at_work(self) -> list[str]:
         """The processes that are training models of these zoos at the moment, here or on other machines."""
         from zoo import Zoo
+        from zoo.errors import UserError
 
         names = [config.zoo.name for config in self.configs.values()]
         names += [f"{config.zoo.name}_{config.sparsify.name}" for config in self.configs.values()]
-        stores = [self.root / "zoos" / name for name in names]
-        return [owner for path in stores if (path / "zoo.json").exists() for owner in Zoo.open(path).at_work()]
+        owners = []
+        for path in [self.root / "zoos" / name for name in names]:
+            with suppress(UserError):  # there is none, or it is damaged: nobody is at work
+                owners += Zoo.open(path).at_work()
+        return owners
 
     def table(self) -> Any:
         """Zoo by stage: how many jobs are done."""
@@ -291,20 +330,23 @@ def work(composed: DictConfig) -> None:
 
     from zoo.config import read_config
     from zoo.errors import UserError
+    from zoo.files import write_file
 
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     (folder / "failure.txt").unlink(missing_ok=True)
     try:
         config: Any = read_config(composed, run.config_type(), hydra.overrides.task)
+        zoo = Path(config.paths.root) / "zoos" / config.zoo.name
+        state = _state(zoo)
         for step in config.task.run:
             resolve_name(step)(config)
     except Exception as error:
         told = str(error) if isinstance(error, UserError) else traceback.format_exc()
         (folder / "failure.txt").write_text(told)
         raise
-    state = _state(Path(config.paths.root) / "zoos" / config.zoo.name)
-    (folder / "done.json").write_text(json.dumps(state))
+    if _state(zoo) == state:  # it is done for what the zoo was when it began
+        write_file(folder / "done.json", json.dumps(state).encode())
 
 
 class Launch:
@@ -329,7 +371,7 @@ class Launch:
         if "submitit_folder" in sweep.launching().hydra.launcher:
             words += [
                 f"hydra.launcher.submitit_folder={self.logs.absolute()}/%j",
-                f"hydra.launcher.name={sweep.asked.name}",
+                f"hydra.launcher.name={sweep.queue}",
             ]
         config = sweep.launching(*words)
         HydraConfig.instance().set_config(config)
@@ -353,14 +395,14 @@ class Launch:
         # submitit waits for ever for jobs whose end it was not told of, so the queue is asked.
         thread = threading.Thread(target=self._launch, args=(words,), daemon=True)
         thread.start()
-        while thread.is_alive() and not queued(self.sweep.asked.name):
+        while thread.is_alive() and not queued(self.sweep.queue):
             time.sleep(0.2)  # until they are submitted
         wait_for_queue(self.sweep)
 
     def _launch(self, words: list[list[str]]) -> None:
         try:
             self.launcher.launch(words, initial_job_idx=0)
-        except BaseException:  # of one job, or of the submission: which jobs are not done turns out below
+        except Exception:  # of one job, or of the submission: which jobs are not done turns out below
             self.logs.mkdir(parents=True, exist_ok=True)
             (self.logs / "launch.txt").write_text(traceback.format_exc())
 
@@ -370,7 +412,8 @@ class Launch:
         for i, job in enumerate(self.jobs):
             if not self.sweep.done(job):
                 files = [self.sweep.folder / job.key / "failure.txt"]
-                files += [file for kind in ("err", "out") for file in sorted(self.logs.glob(f"*_{i}/*_log.{kind}"))]
+                logs = f"*_{i}/*_log" if len(self.jobs) > 1 else "*/*_log"  # one job is no array
+                files += [file for kind in ("err", "out") for file in sorted(self.logs.glob(f"{logs}.{kind}"))]
                 files += [self.logs / "launch.txt"]
                 texts = [file.read_text(errors="replace").strip() for file in files if file.exists()]
                 text = next((text for text in texts if text), "it ended without a word")
@@ -384,17 +427,29 @@ def on_slurm(asked: Asked) -> bool:
 
 
 def queued(name: str) -> list[str]:
-    """The SLURM jobs of this name that wait or run."""
-    result = subprocess.run(["squeue", "-h", "-r", "-n", name, "-o", "%i"], capture_output=True, text=True)
-    return result.stdout.split()
+    """The SLURM jobs of this name that wait or run.
+
+    Raises:
+        UserError: if the controller does not answer for `PATIENCE` seconds; silence is no empty queue.
+    """
+    from zoo.errors import UserError
+
+    end = time.monotonic() + PATIENCE
+    while True:
+        result = subprocess.run(["squeue", "-h", "-r", "-n", name, "-o", "%i"], capture_output=True, text=True)
+        if result.returncode == 0:
+            return result.stdout.split()
+        if time.monotonic() > end:
+            raise UserError(f"squeue fails ({result.stderr.strip()}): the jobs go on; try the same command again later")
+        time.sleep(POLL)
 
 
 def wait_for_queue(sweep: Sweep) -> None:
     """Wait until no job of the sweep is in the queue."""
     before = -1
-    while left := queued(sweep.asked.name):
+    while left := queued(sweep.queue):
         if len(left) != before:
-            print(f"{len(left)} jobs wait or run ({sweep.asked.name} in squeue)", flush=True)
+            print(f"{len(left)} jobs wait or run ({sweep.queue} in squeue)", flush=True)
         before = len(left)
         time.sleep(POLL)
 
@@ -414,12 +469,13 @@ def attach(sweep: Sweep) -> None:
 def finish(sweep: Sweep) -> None:
     """Write the tables of zoos whose last shards ended at the same moment, so that neither did."""
     from zoo import Zoo
+    from zoo.errors import UserError
 
     for config in sweep.configs.values():
         for name in (config.zoo.name, f"{config.zoo.name}_{config.sparsify.name}"):
-            path = sweep.root / "zoos" / name
-            if (path / "zoo.json").exists() and not (zoo := Zoo.open(path)).finished and not zoo.pending:
-                zoo.finalise()
+            with suppress(UserError):  # there is none, or it is damaged: its jobs say so
+                if not (zoo := Zoo.open(sweep.root / "zoos" / name)).finished and not zoo.pending:
+                    zoo.finalise()
 
 
 def carry_out(sweep: Sweep) -> dict[Job, str]:
@@ -448,9 +504,10 @@ def plan(sweep: Sweep) -> Any:
     """What would be started, as a table."""
     from rich.table import Table
 
+    from zoo.config import machine_problems
     from zoo.training import architecture, duration, estimate, in_bytes, seconds_an_image, zoo_models
 
-    table = Table(title=f"Sweep {sweep.asked.name}: what is missing", title_justify="left")
+    table = Table(title=f"Sweep {sweep.asked.name}: jobs to do; the whole of each zoo", title_justify="left")
     for column in ("zoo", "jobs", "models", "states", "on disk", "time on a machine like this"):
         table.add_column(column, justify="left" if column == "zoo" else "right")
     paces: dict[str, float] = {}
@@ -460,7 +517,7 @@ def plan(sweep: Sweep) -> Any:
         found, pace = estimate(config, arch, models), json.dumps([arch.to_dict(), config.engine.name])
         missing = [job for stage in sweep.asked.stages for job in sweep.jobs(zoo, stage) if not sweep.done(job)]
         if pace not in paces:
-            paces[pace] = seconds_an_image(config, arch, models, start)
+            paces[pace] = float("nan") if machine_problems(config) else seconds_an_image(config, arch, models, start)
         seconds = duration(found.images * paces[pace])
         table.add_row(zoo, str(len(missing)), str(found.models), f"{found.states:,}", in_bytes(found.size), seconds)
     return table
@@ -488,7 +545,7 @@ def main() -> None:
     from zoo.training import console
 
     asked, problems = read_words(sys.argv[1:])
-    if asked.zoos:
+    if asked.zoos and not problems:
         first = [f"zoo={asked.zoos[0]}", *asked.words, *asked.hydra]
         problems += command_line_problems(first, run.CONFIG_DIR, kind=run.config_type(), elsewhere=True)
     if problems:
@@ -506,7 +563,7 @@ def main() -> None:
             run.fail("Stopped. Jobs in a queue go on; the same command waits for them and does the rest.", code=130)
         console.print(sweep.table())
         if asked.status and on_slurm(asked):
-            print(f"{len(queued(asked.name))} jobs wait or run ({asked.name} in squeue)")
+            print(f"{len(queued(sweep.queue))} jobs wait or run ({sweep.queue} in squeue)")
         for job, text in failed.items():
             print(f"\n{job.key} failed: python run.py {' '.join(job.words)}\n{text}", file=sys.stderr)
         missing = [job for stage in asked.stages for job in sweep.missing(stage)]

@@ -89,6 +89,8 @@ def check(config: Any, zoo: Zoo) -> None:
         if other.description["arch"] != zoo.description["arch"]:
             raise UserError(f"analysis.others: {name} has models of another architecture than {zoo.name}")
         probe_epochs(config, other)
+        if not len(viable_models(other, other.epochs[-1], config.analysis.weight_threshold)[0]):
+            raise UserError(f"analysis.others: no model of {name} is viable; see analysis.weight_threshold")
 
 
 def across_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
@@ -104,7 +106,7 @@ def across_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
         other = Zoo.open(zoo.path.with_name(name))
         theirs, _, _ = viable_models(other, other.epochs[-1], chosen.weight_threshold)
         fitted, known = _states(config, other, theirs, probe_epochs(config, other), chosen.targets)
-        for feature, values in features.items():
+        for feature, values in [(name, values) for name, values in features.items() if name in known]:
             for target in [t for t in _varying(fitted, chosen.targets) if t in _varying(states, chosen.targets)]:
                 train, val = (split_of(known[feature], fitted, target, split) for split in ("train", "val"))
                 test = split_of(values, states, target, "test")

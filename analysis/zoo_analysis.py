@@ -41,13 +41,13 @@ def analyse_zoo(config: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     found = measure(zoo, images, config)
     written = {
-        "measures": measures_table(found, zoo.name),
         "pairs": distributions(found),
         "performance": performance(zoo, found.models),
         "probes": probes_table(config, zoo, found.models),
         "early": early_table(config, zoo, found.models),
         "across": across_table(config, zoo, found.models),
         "neighbours": neighbours_table(zoo, found),
+        "measures": measures_table(found, zoo.name),  # the last: where it is, all are
     }
     for name, table in written.items():
         write_file(folder / f"{name}.csv", table.to_csv(index=False).encode())
@@ -69,6 +69,7 @@ def analyse_zoo(config: Any) -> None:
         "performance": performance_figure(written["performance"], zoo.name),
         "pairs": pairs_figure(found, zoo.name),
     }
+    (folder / "map.csv").unlink(missing_ok=True)
     if config.analysis.map_states and len(found.models) > 3:
         table = weights_map(zoo, found.models, config.analysis.map_states)
         write_file(folder / "map.csv", table.to_csv(index=False).encode())

@@ -171,11 +171,11 @@ def derived_problems(config: Config, *words: str) -> list[str]:
     try:
         derive(config, *words)
     except UserError as error:
-        return _sentences(error)
+        return sentences(error)
     return []
 
 
-def _sentences(error: UserError) -> list[str]:
+def sentences(error: UserError) -> list[str]:
     """The mistakes that an error tells, one by one."""
     return [line.removeprefix("- ") for line in str(error).splitlines() if "othing was started" not in line]
 
@@ -322,7 +322,7 @@ def combination_problems(config: Config) -> list[str]:
 
 
 def machine_problems(config: Config) -> list[str]:
-    """What this machine lacks, a sentence each."""
+    """What this machine lacks for a configuration, a sentence each."""
     if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
         return ["trainer=gpu: PyTorch finds no CUDA device on this machine; use trainer=cpu"]
     return []
@@ -386,7 +386,7 @@ def command_line_problems(
             except HydraException as error:
                 found = [str(error)]
             except UserError as error:
-                found = _sentences(error)
+                found = sentences(error)
             problems += [problem for problem in found if problem not in problems]
     return problems
 

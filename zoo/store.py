@@ -625,7 +625,8 @@ class Block:
                 self._make_folder()
             problems = self.problems()
             if problems or self.pending:
-                _remove(self.zoo.path / "manifest.json")  # the zoo is not finished, whatever it was
+                with _locked(self.zoo.path / ".lock"):
+                    _remove(self.zoo.path / "manifest.json")  # the zoo is not finished, whatever it was
             if problems:
                 log.warning("%s: models %d-%d start again from epoch 0", "; ".join(problems), self.first, self.last)
                 _remove(self.path / "manifest.json")  # now no file of the block counts any more

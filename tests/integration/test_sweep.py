@@ -91,6 +91,12 @@ def test_words_of_the_command_line():
         (["zoo=digits_*", "task=report"], "task: sweep.py sets it itself"),
         (["zoo=digits_seed,svhn_seed", "zoo.models=2000"], "zoo.models: got 2000"),
         (["zoo=digits_seed", "hydra/launcher=slrm"], "slrm"),
+        (["zoo=digits_seed,mnist_sed,"], "zoo: got ''; "),
+        (["zoo=digits_seed", "zoo.start.zoo=mnist_seed"], "fine-tune with run.py"),
+        (
+            ["zoo=digits_seed", "stages=zoo,analysis", "+analysis.features.w2=no.such.fn"],
+            "analysis.features.w2: no.such.fn",
+        ),
     ],
 )
 def test_mistakes_are_told_and_nothing_is_started(tmp_path, here, words, said):
@@ -181,6 +187,36 @@ def test_stages_follow_each_other_and_are_done_again_when_the_zoo_has_grown(tmp_
     result = here(*words, "zoo.models=24")
     assert result.returncode == 0, result.stderr
     assert card.stat().st_mtime_ns > before
+
+
+@pytest.mark.slow
+def test_an_interrupt_stops_the_sweep(tmp_path):
+    words = [
+        "zoo=digits_hyp*",
+        *SMALL[:2],
+        "zoo.epochs=5000",
+        "dataset.train_size=60",
+        "logger=none",
+        f"paths.root={tmp_path}",
+    ]
+    process = subprocess.Popen([*PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until(lambda: list(tmp_path.glob("zoos/*/weights/*/epoch-0003.safetensors")))
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "the same command" in errors
+    assert output.count("jobs to do") == 1, "it did not begin again"
+
+
+def test_marks_that_cannot_be_read_count_for_nothing(tmp_path):
+    asked, _ = sweep.read_words(["zoo=digits_seed", "stages=analysis", f"paths.root={tmp_path}"])
+    with sweep.composing():
+        planned = sweep.Sweep(asked)
+        (job,) = planned.missing("analysis")
+        planned.marker(job).parent.mkdir(parents=True)
+        for text in ("", "{", '{"zoo": ""}'):
+            planned.marker(job).write_text(text)
+            assert planned.missing("analysis") == [job]
 
 
 @pytest.mark.slow
