@@ -1,6 +1,6 @@
 """What is learnt from: the alignment of a zoo looks at its train split alone, and is computed once."""
 
-import json
+import hashlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,10 +17,11 @@ ARCH = architecture("cnn_s")
 
 def zoo_of(folder, weights) -> SimpleNamespace:
     """As much of a zoo as alignment reads."""
-    folder.mkdir(exist_ok=True)
-    (folder / "manifest.json").write_text(json.dumps(float(weights.sum())))
     models = pd.DataFrame({"split": ["train", "val", "train", "test", "train"], "activation": ["tanh"] * 5})
-    return SimpleNamespace(path=folder, name="z", models=models, weights=lambda epochs: weights[:, None])
+    content = hashlib.sha256(weights.tobytes()).hexdigest()
+    return SimpleNamespace(
+        path=folder, name="z", models=models, content=content, weights=lambda epochs: weights[:, None]
+    )
 
 
 def weights_of(seed: int) -> np.ndarray:
