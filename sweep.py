@@ -47,19 +47,22 @@ LOG_LINES = 5  # of a failed job that are shown
 # ------------------------------------------------------------------------------------------------ what is asked
 
 
+def presets() -> list[str]:
+    """The names of all zoos that have a preset."""
+    return sorted(path.stem for path in (run.CONFIG_DIR / "zoo").glob("*.yaml"))
+
+
 def published_zoos() -> list[str]:
     """The names of the 27 published zoos."""
-    names = sorted(path.stem for path in (run.CONFIG_DIR / "zoo").glob("*.yaml"))
-    return [name for name in names if not name.startswith("digits_") and not name.endswith("_printed")]
+    return [name for name in presets() if not name.startswith("digits_") and not name.endswith("_printed")]
 
 
 def expand(patterns: str) -> list[str]:
     """The presets that names and globs, separated by commas, stand for; `all` are the published ones."""
-    names = sorted(path.stem for path in (run.CONFIG_DIR / "zoo").glob("*.yaml"))
     found: list[str] = []
     for pattern in patterns.split(","):
-        matches = published_zoos() if pattern == "all" else fnmatch.filter(names, pattern)
-        found += [name for name in matches or [pattern] if name not in found]  # run.py explains an unknown name
+        matches = published_zoos() if pattern == "all" else fnmatch.filter(presets(), pattern)
+        found += [name for name in matches or [pattern] if name not in found]  # an unknown name is told later
     return found
 
 
@@ -101,9 +104,8 @@ def read_words(words: Sequence[str]) -> tuple[Asked, list[str]]:
         match key:
             case "zoo":
                 asked.zoos = expand(value)
-                presets = [path.stem for path in (run.CONFIG_DIR / "zoo").glob("*.yaml")]
-                wrong = [name for name in asked.zoos if name not in presets]
-                problems += [f"zoo: got {name!r}{did_you_mean(name, presets)}" for name in wrong]
+                wrong = [name for name in asked.zoos if name not in presets()]
+                problems += [f"zoo: got {name!r}{did_you_mean(name, presets())}" for name in wrong]
             case "shards" | "retries":
                 least = 1 if key == "shards" else 0
                 if value.isdecimal() and int(value) >= least:

@@ -54,17 +54,19 @@ def write_cards(
     return file
 
 
+def quartile_box(row: Any) -> dict[str, float]:
+    """A row of `analysis.measures.performance` as matplotlib's `bxp` wants it, in %: quartiles, whiskers to the extremes."""
+    parts = {"whislo": "q0", "q1": "q25", "med": "q50", "q3": "q75", "whishi": "q100"}
+    return {part: 100 * float(row[quantile]) for part, quantile in parts.items()}
+
+
 def performance_figure(by_epoch: pd.DataFrame, name: str) -> Figure:
     """Figure 2: test accuracy by epoch, as boxes (quartiles, whiskers to the extremes)."""
     with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
         figure = Figure(figsize=(8, 3.4))
         axes = figure.subplots()
     shown = by_epoch.iloc[np.unique(np.linspace(0, len(by_epoch) - 1, 26).round().astype(int))]
-    boxes: list[dict[str, Any]] = [
-        {"whislo": 100 * row["q0"], "q1": 100 * row["q25"], "med": 100 * row["q50"], "q3": 100 * row["q75"],
-         "whishi": 100 * row["q100"]}
-        for row in shown.to_dict("records")
-    ]  # fmt: skip
+    boxes = [quartile_box(row) for row in shown.to_dict("records")]
     width = 0.6 * float(np.diff(shown["epoch"]).min()) if len(shown) > 1 else 0.6
     parts = axes.bxp(
         boxes, positions=shown["epoch"].tolist(), widths=width, showfliers=False, patch_artist=True, manage_ticks=False

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.card import quartile_box
 from analysis.figures import COLOURS, STYLE
 from analysis.maps import COLUMNS, clustering, draw_map, factors_of
 from analysis.measures import WORDS
@@ -68,11 +69,8 @@ def _performance(folders: list[Path]) -> Figure:
         table, colour = pd.read_csv(folder / "performance.csv"), COLOURS[i % len(COLOURS)]
         left.plot(table["epoch"], 100 * table["q50"], color=colour, label=folder.name)
         left.fill_between(table["epoch"], 100 * table["q25"], 100 * table["q75"], color=colour, alpha=0.18, linewidth=0)
-        row = 100 * table.iloc[-1]
-        last[folder.name] = float(row["q75"] - row["q25"])
-        boxes.append(
-            {"whislo": row["q0"], "q1": row["q25"], "med": row["q50"], "q3": row["q75"], "whishi": row["q100"]}
-        )
+        boxes.append(quartile_box(table.iloc[-1]))
+        last[folder.name] = boxes[-1]["q3"] - boxes[-1]["q1"]
     parts = right.bxp(boxes, orientation="horizontal", showfliers=False, patch_artist=True, widths=0.6)
     for i, box in enumerate(parts["boxes"]):
         box.set(facecolor=COLOURS[i % len(COLOURS)], alpha=0.6)
