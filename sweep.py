@@ -1,8 +1,9 @@
 """Many zoos with one command: `python sweep.py zoo=mnist_*,fmnist_seed zoo.models=100 shards=8 hydra/launcher=slurm`.
 
 Each zoo goes through stages, and its training is cut into shards: ranges of models that write disjoint blocks of one store.
-Whatever is not there yet becomes jobs of `run.py`, which a Hydra launcher runs. What is there is read off the stores, never off
-a job's word; so the same command, after whatever happened, does only what is missing.
+Whatever is not there yet becomes jobs of `run.py`, which a Hydra launcher runs; on SLURM all of them are submitted at once, each
+stage of a zoo dependent on the one before. What is there is read off the stores, never off a job's word; so the same command,
+after whatever happened, does only what is missing.
 
     zoo=NAMES          names or globs separated by commas, or all: the 27 published zoos
     shards=8           jobs a zoo, at most as many as it has blocks (zoo.block_size); default 1
@@ -15,6 +16,7 @@ a job's word; so the same command, after whatever happened, does only what is mi
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import hashlib
 import json
@@ -33,9 +35,10 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 import run
+from zoo.files import locked, owner_of
 
 STAGES = ("zoo", "sparsify", "analysis", "hyperrep", "sample", "downstream")
 PRESETS = [f"hydra/launcher={name}" for name in ("slurm", "slurm_gpu", "local")]
@@ -198,30 +201,26 @@ class Sweep:
                 problems += [problem for problem in found if problem not in problems]
                 if found:
                     break
+        root = next((Path(config.paths.root) for config in self.configs.values()), Path())
+        self.root, self.folder = root, root / "sweeps" / asked.name
         try:
-            self.launching()
+            self.multirun = self._multirun()
         except HydraException as error:
             problems.append(f"{' '.join(asked.hydra)}: {str(error).splitlines()[0]}")
         if problems:
             raise UserError(mistakes(problems))
-        self.root = Path(self.configs[asked.zoos[0]].paths.root)
-        self.folder = self.root / "sweeps" / asked.name
-        # Of its SLURM jobs: the same command elsewhere has others.
-        self.queue = f"{asked.name}-{hashlib.sha256(str(self.root.resolve()).encode()).hexdigest()[:6]}"
+        # The beginning of the names of its SLURM jobs: the same command elsewhere has others.
+        self.queue = f"{asked.name}-{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:6]}"
 
-    def launching(self, *words: str) -> DictConfig:
-        """Hydra's own configuration of a multirun, the launcher's among it, with some further words."""
+    def _multirun(self) -> DictConfig:
+        """Hydra's own configuration of a multirun, the launcher's among it."""
         from hydra.core.global_hydra import GlobalHydra
         from hydra.types import RunMode
 
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        overrides = [*self.asked.hydra, *words]
-        return hydra.compose_config("config", overrides, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
-
-    def missing(self, stage: str) -> list[Job]:
-        """The jobs of a stage that are still to be done."""
-        return [job for zoo in self.asked.zoos for job in self.jobs(zoo, stage) if not self.done(job)]
+        words = [*self.asked.hydra, f"hydra.sweep.dir={self.folder.absolute()}"]
+        return hydra.compose_config("config", words, run_mode=RunMode.MULTIRUN, with_log_configuration=False)
 
     def jobs(self, zoo: str, stage: str) -> list[Job]:
         """All jobs of a stage of a zoo."""
@@ -244,56 +243,63 @@ class Sweep:
 
         return self.configs[zoo].zoo.models or spec_size(self.configs[zoo].zoo)
 
-    def done(self, job: Job) -> bool:
-        """Whether there is nothing left to do for a job; of what cannot be read there is."""
+    def missing(self, stage: str) -> list[Job]:
+        """The jobs of a stage that are still to be done: all of them, where the zoo itself is still to be trained."""
+        growing = {job.zoo for job in self.missing("zoo")} if stage != "zoo" and "zoo" in self.asked.stages else set()
+        jobs = [self.jobs(zoo, stage) if zoo in growing else self.undone(zoo, stage) for zoo in self.asked.zoos]
+        return [job for some in jobs for job in some]
+
+    def undone(self, zoo: str, stage: str) -> list[Job]:
+        """The jobs of a stage of a zoo whose results are not there; of what cannot be read, none is."""
         from zoo.errors import UserError
 
         try:
-            return self._done(job)
+            return self._undone(zoo, stage)
         except (UserError, OSError, ValueError):
-            return False  # run.py repairs it, or says what is wrong
+            return self.jobs(zoo, stage)  # run.py repairs it, or says what is wrong
 
-    def _done(self, job: Job) -> bool:
+    def _undone(self, zoo: str, stage: str) -> list[Job]:
         from zoo import Zoo
         from zoo.spec import shard_of
         from zoo.training import shard_unit
 
-        config = self.configs[job.zoo]
-        source = self.root / "zoos" / config.zoo.name
-        if job.stage not in ("zoo", "sparsify"):
-            state = _state(source)
-            return bool(state["zoo"]) and json.loads(self.marker(job).read_text()) == state
-        path, epochs = source, config.zoo.epochs
-        if job.stage == "sparsify":
-            path, epochs = source.with_name(f"{source.name}_{config.sparsify.name}"), config.sparsify.epochs
-        if not (path / "zoo.json").exists():
-            return False
-        zoo, models = Zoo.open(path), self.models(job.zoo)
-        if zoo.n_models < models or zoo.epochs[-1] < epochs:
-            return False
-        if zoo.finished:
-            if job.stage == "zoo" or config.sparsify.name != "vd" or (job.shard or "1/1").split("/")[0] != "1":
-                return True  # the masked twin is the first shard's
+        config, jobs = self.configs[zoo], self.jobs(zoo, stage)
+        path, epochs = self.root / "zoos" / config.zoo.name, config.zoo.epochs
+        if stage not in ("zoo", "sparsify"):
+            state = _state(path)
+            return [job for job in jobs if not state["zoo"] or json.loads(self.marker(job).read_text()) != state]
+        if stage == "sparsify":
+            path, epochs = path.with_name(f"{path.name}_{config.sparsify.name}"), config.sparsify.epochs
+        there, models = Zoo.open(path), self.models(zoo)
+        if there.n_models < models or there.epochs[-1] < epochs:
+            return jobs
+        if not there.finished:
+            stored = {model for block in there.blocks(models) if not block.pending for model in block.models}
+            left = [job for job in jobs if not stored.issuperset(shard_of(models, shard_unit(config), job.shard))]
+            return left or jobs[-1:]  # one of them writes the tables
+        if stage == "sparsify" and config.sparsify.name == "vd":
             masked = Zoo.open(path.with_name(f"{path.name}_masked"))
-            return masked.finished and (masked.n_models, masked.epochs) == (zoo.n_models, zoo.epochs)
-        if not zoo.pending:
-            return False  # its tables are to be written
-        own = shard_of(models, shard_unit(config), job.shard)
-        there = {model for block in zoo.blocks(zoo.n_models) if not block.pending for model in block.models}
-        return set(own) <= there
+            if not masked.finished or (masked.n_models, masked.epochs) != (there.n_models, there.epochs):
+                return jobs[:1]  # the first writes it
+        return []
 
     def marker(self, job: Job) -> Path:
         """The file that a job without a store of its own leaves when it is done: the state of the zoo it was done for."""
         return self.folder / job.key / "done.json"
 
+    def lock(self, job: Job) -> Path:
+        """The lock of whoever does a job."""
+        return self.folder / job.key / "lock"
+
     def at_work(self) -> list[str]:
-        """The processes that are training models of these zoos at the moment, here or on other machines."""
+        """The processes that do these jobs at the moment or train models of these zoos, here or on other machines."""
         from zoo import Zoo
         from zoo.errors import UserError
 
+        jobs = [job for zoo in self.asked.zoos for stage in self.asked.stages for job in self.jobs(zoo, stage)]
+        owners = [owner for job in jobs if (owner := owner_of(self.lock(job)))]
         names = [config.zoo.name for config in self.configs.values()]
         names += [f"{config.zoo.name}_{config.sparsify.name}" for config in self.configs.values()]
-        owners = []
         for path in [self.root / "zoos" / name for name in names]:
             with suppress(UserError):  # there is none, or it is damaged: nobody is at work
                 owners += Zoo.open(path).at_work()
@@ -310,7 +316,7 @@ class Sweep:
             cells = []
             for stage in self.asked.stages:
                 jobs = self.jobs(zoo, stage)
-                done = sum(self.done(job) for job in jobs)
+                done = len(jobs) - len(self.undone(zoo, stage))
                 cells.append("done" if done == len(jobs) else f"{done} of {len(jobs)}")
             table.add_row(zoo, *cells)
         return table
@@ -336,19 +342,20 @@ def work(composed: DictConfig) -> None:
 
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    (folder / "failure.txt").unlink(missing_ok=True)
-    try:
-        config: Any = read_config(composed, run.config_type(), hydra.overrides.task)
-        zoo = Path(config.paths.root) / "zoos" / config.zoo.name
-        state = _state(zoo)
-        for step in config.task.run:
-            resolve_name(step)(config)
-    except Exception as error:
-        told = str(error) if isinstance(error, UserError) else traceback.format_exc()
-        (folder / "failure.txt").write_text(told)
-        raise
-    if _state(zoo) == state:  # it is done for what the zoo was when it began
-        write_file(folder / "done.json", json.dumps(state).encode())
+    with locked(folder / "lock", "another process ({owner}) is doing this job"):
+        (folder / "failure.txt").unlink(missing_ok=True)
+        try:
+            config: Any = read_config(composed, run.config_type(), hydra.overrides.task)
+            zoo = Path(config.paths.root) / "zoos" / config.zoo.name
+            state = _state(zoo)
+            for step in config.task.run:
+                resolve_name(step)(config)
+        except Exception as error:
+            told = str(error) if isinstance(error, UserError) else traceback.format_exc()
+            (folder / "failure.txt").write_text(told)
+            raise
+        if _state(zoo) == state:  # it is done for what the zoo was when it began
+            write_file(folder / "done.json", json.dumps(state).encode())
 
 
 class Launch:
@@ -356,71 +363,71 @@ class Launch:
 
     Args:
         sweep: whose they are.
-        jobs: at least one.
-        attempt: numbers the launches of a sweep in this process.
+        jobs: at least one; on SLURM all of one zoo and stage.
+        attempt: how often these have been tried in this process.
     """
 
     def __init__(self, sweep: Sweep, jobs: list[Job], attempt: int) -> None:
+        self.sweep, self.jobs = sweep, jobs
+        folder = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{attempt}"
+        self.logs = sweep.folder / "logs" / folder / f"{jobs[0].zoo}-{jobs[0].stage}"
+        self.name = f"{sweep.queue}-{jobs[0].zoo}-{jobs[0].stage}"
+
+    def run(self, after: Sequence[str] = ()) -> None:
+        """Start the jobs, and wait until they have ended, well or not.
+
+        Args:
+            after: SLURM jobs that must have ended, well or not, before these begin.
+        """
+        for job in self.jobs:
+            (self.sweep.folder / job.key).mkdir(parents=True, exist_ok=True)
+            (self.sweep.folder / job.key / "failure.txt").unlink(missing_ok=True)
+        try:
+            words = [[*job.words, f"hydra.sweep.subdir={job.key}"] for job in self.jobs]
+            self._launcher(after).launch(words, initial_job_idx=0)
+        except Exception:  # of one job, or of the submission: which jobs are not done turns out later
+            self.logs.mkdir(parents=True, exist_ok=True)
+            (self.logs / "launch.txt").write_text(traceback.format_exc())
+
+    def submit(self, after: Sequence[str]) -> list[str]:
+        """Start the jobs on SLURM, and go on: their ids in the queue. None, if they have ended or could not be submitted."""
+        # submitit waits for ever for jobs whose end it was not told of, so nobody waits for it, and the queue is asked.
+        thread = threading.Thread(target=self.run, args=(after,), daemon=True)
+        thread.start()
+        while thread.is_alive() and not queued(self.name):
+            time.sleep(0.2)
+        return queued(self.name)
+
+    def _launcher(self, after: Sequence[str]) -> Any:
         from hydra._internal.callbacks import Callbacks
         from hydra.core.global_hydra import GlobalHydra
         from hydra.core.hydra_config import HydraConfig
         from hydra.core.plugins import Plugins
         from hydra.types import HydraContext
 
-        self.sweep, self.jobs = sweep, jobs
-        self.logs = sweep.folder / "logs" / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{attempt}"
-        words = [f"hydra.sweep.dir={sweep.folder.absolute()}"]
-        if "submitit_folder" in sweep.launching().hydra.launcher:
-            words += [
-                f"hydra.launcher.submitit_folder={self.logs.absolute()}/%j",
-                f"hydra.launcher.name={sweep.queue}",
-            ]
-        config = sweep.launching(*words)
+        config = copy.deepcopy(self.sweep.multirun)
+        launcher = config.hydra.launcher
+        with open_dict(launcher):
+            if "submitit_folder" in launcher:
+                launcher.submitit_folder = f"{self.logs.absolute()}/%j"
+                launcher.name = self.name
+            if after:
+                arrays = dict.fromkeys(job.split("_")[0] for job in after)
+                launcher.additional_parameters.dependency = f"afterany:{':'.join(arrays)}"
         HydraConfig.instance().set_config(config)
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=HydraContext(
-                config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks(config)
-            ),
-            task_function=work,
-            config=config,
-        )
+        context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks(config))
+        return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=work, config=config)
 
-    def run(self) -> None:
-        """Start the jobs, and wait until they have ended, well or not."""
-        words = [[*job.words, f"hydra.sweep.subdir={job.key}"] for job in self.jobs]
-        for job in self.jobs:
-            (self.sweep.folder / job.key).mkdir(parents=True, exist_ok=True)
-            (self.sweep.folder / job.key / "failure.txt").unlink(missing_ok=True)
-        if not on_slurm(self.sweep.asked):
-            self._launch(words)
-            return
-        # submitit waits for ever for jobs whose end it was not told of, so the queue is asked.
-        thread = threading.Thread(target=self._launch, args=(words,), daemon=True)
-        thread.start()
-        while thread.is_alive() and not queued(self.sweep.queue):
-            time.sleep(0.2)  # until they are submitted
-        wait_for_queue(self.sweep)
-
-    def _launch(self, words: list[list[str]]) -> None:
-        try:
-            self.launcher.launch(words, initial_job_idx=0)
-        except Exception:  # of one job, or of the submission: which jobs are not done turns out below
-            self.logs.mkdir(parents=True, exist_ok=True)
-            (self.logs / "launch.txt").write_text(traceback.format_exc())
-
-    def failures(self) -> dict[Job, str]:
-        """The last lines of each job that is not done."""
-        told = {}
-        for i, job in enumerate(self.jobs):
-            if not self.sweep.done(job):
-                files = [self.sweep.folder / job.key / "failure.txt"]
-                logs = f"*_{i}/*_log" if len(self.jobs) > 1 else "*/*_log"  # one job is no array
-                files += [file for kind in ("err", "out") for file in sorted(self.logs.glob(f"{logs}.{kind}"))]
-                files += [self.logs / "launch.txt"]
-                texts = [file.read_text(errors="replace").strip() for file in files if file.exists()]
-                text = next((text for text in texts if text), "it ended without a word")
-                told[job] = "\n".join(text.splitlines()[-LOG_LINES:])
-        return told
+    def last_lines(self, job: Job) -> str:
+        """Of what a job that is not done said."""
+        i = self.jobs.index(job)
+        files = [self.sweep.folder / job.key / "failure.txt"]
+        logs = f"*_{i}/*_log" if len(self.jobs) > 1 else "*/*_log"  # one job is no array
+        files += [file for kind in ("err", "out") for file in sorted(self.logs.glob(f"{logs}.{kind}"))]
+        files += [self.logs / "launch.txt"]
+        texts = [file.read_text(errors="replace").strip() for file in files if file.exists()]
+        text = next((text for text in texts if text), "it ended without a word")
+        return "\n".join(text.splitlines()[-LOG_LINES:])
 
 
 def on_slurm(asked: Asked) -> bool:
@@ -429,7 +436,7 @@ def on_slurm(asked: Asked) -> bool:
 
 
 def queued(name: str) -> list[str]:
-    """The SLURM jobs of this name that wait or run.
+    """The SLURM jobs that wait or run and whose names begin so; of an array the tasks that are left.
 
     Raises:
         UserError: if the controller does not answer for `PATIENCE` seconds; silence is no empty queue.
@@ -438,9 +445,10 @@ def queued(name: str) -> list[str]:
 
     end = time.monotonic() + PATIENCE
     while True:
-        result = subprocess.run(["squeue", "-h", "-r", "-n", name, "-o", "%i"], capture_output=True, text=True)
+        result = subprocess.run(["squeue", "-h", "-r", "-o", "%i %j"], capture_output=True, text=True)
         if result.returncode == 0:
-            return result.stdout.split()
+            lines = [line.split(maxsplit=1) for line in result.stdout.splitlines()]
+            return [line[0] for line in lines if line[-1].startswith(name)]
         if time.monotonic() > end:
             raise UserError(f"squeue fails ({result.stderr.strip()}): the jobs go on; try the same command again later")
         time.sleep(POLL)
@@ -451,7 +459,7 @@ def wait_for_queue(sweep: Sweep) -> None:
     before = -1
     while left := queued(sweep.queue):
         if len(left) != before:
-            print(f"{len(left)} jobs wait or run ({sweep.queue} in squeue)", flush=True)
+            print(f"{len(left)} jobs wait or run ({sweep.queue}… in squeue)", flush=True)
         before = len(left)
         time.sleep(POLL)
 
@@ -468,38 +476,52 @@ def attach(sweep: Sweep) -> None:
         time.sleep(POLL)
 
 
-def finish(sweep: Sweep) -> None:
-    """Write the tables of zoos whose last shards ended at the same moment, so that neither did."""
-    from zoo import Zoo
-    from zoo.errors import UserError
-
-    for config in sweep.configs.values():
-        for name in (config.zoo.name, f"{config.zoo.name}_{config.sparsify.name}"):
-            with suppress(UserError):  # there is none, or it is damaged: its jobs say so
-                if not (zoo := Zoo.open(sweep.root / "zoos" / name)).finished and not zoo.pending:
-                    zoo.finalise()
-
-
 def carry_out(sweep: Sweep) -> dict[Job, str]:
-    """Do what is missing, stage by stage; what failed at last, with its last lines."""
+    """Do what is missing, and try again what fails; what failed at last, with its last lines.
+
+    A zoo whose stage fails does not come to the next one.
+    """
     failed: dict[Job, str] = {}
-    attempts = 0
-    for stage in sweep.asked.stages:
-        for _ in range(sweep.asked.retries + 1):
-            attach(sweep)
-            finish(sweep)
-            jobs = [job for job in sweep.missing(stage) if job.zoo not in {other.zoo for other in failed}]
-            if not jobs:
-                break
-            attempts += 1
-            print(f"Stage {stage}: {len(jobs)} jobs to do", flush=True)
-            launch = Launch(sweep, jobs, attempts)
-            launch.run()
-            finish(sweep)
-            last = launch.failures()
-        else:
-            failed |= last  # later stages of these zoos make no sense
+    for attempt in range(sweep.asked.retries + 1):
+        attach(sweep)
+        launches = chain(sweep, attempt) if on_slurm(sweep.asked) else in_order(sweep, attempt)
+        tried = {job: launch for launch in launches for job in launch.jobs}
+        failed = {}
+        for stage in sweep.asked.stages:
+            stopped = {job.zoo for job in failed}
+            jobs = [job for job in sweep.missing(stage) if job in tried and job.zoo not in stopped]
+            failed |= {job: tried[job].last_lines(job) for job in jobs}
+        if not failed:
+            break
     return failed
+
+
+def in_order(sweep: Sweep, attempt: int) -> list[Launch]:
+    """Every stage when the one before has ended, all zoos side by side."""
+    launches: list[Launch] = []
+    stopped: set[str] = set()
+    for stage in sweep.asked.stages:
+        if jobs := [job for job in sweep.missing(stage) if job.zoo not in stopped]:
+            print(f"Stage {stage}: {len(jobs)} jobs to do", flush=True)
+            launches.append(Launch(sweep, jobs, attempt))
+            launches[-1].run()
+        stopped |= {job.zoo for job in sweep.missing(stage)}
+    return launches
+
+
+def chain(sweep: Sweep, attempt: int) -> list[Launch]:
+    """All stages at once, in a SLURM queue that starts each of a zoo when the one before has ended."""
+    launches: list[Launch] = []
+    before: dict[str, list[str]] = {}  # of each zoo: the jobs of its last stage
+    for stage in sweep.asked.stages:
+        missing = sweep.missing(stage)
+        if missing:
+            print(f"Stage {stage}: {len(missing)} jobs to do", flush=True)
+        for zoo in dict.fromkeys(job.zoo for job in missing):
+            launches.append(Launch(sweep, [job for job in missing if job.zoo == zoo], attempt))
+            before[zoo] = launches[-1].submit(before.get(zoo, [])) or before.get(zoo, [])
+    wait_for_queue(sweep)
+    return launches
 
 
 def plan(sweep: Sweep) -> Any:
@@ -517,7 +539,7 @@ def plan(sweep: Sweep) -> Any:
         arch = architecture(config)
         models, start = zoo_models(config, arch)
         found, pace = estimate(config, arch, models), json.dumps([arch.to_dict(), config.engine.name])
-        missing = [job for stage in sweep.asked.stages for job in sweep.jobs(zoo, stage) if not sweep.done(job)]
+        missing = [job for stage in sweep.asked.stages for job in sweep.missing(stage) if job.zoo == zoo]
         if pace not in paces:
             paces[pace] = float("nan") if machine_problems(config) else seconds_an_image(config, arch, models, start)
         seconds = duration(found.images * paces[pace])
@@ -565,7 +587,7 @@ def main() -> None:
             run.fail("Stopped. Jobs in a queue go on; the same command waits for them and does the rest.", code=130)
         console.print(sweep.table())
         if asked.status and on_slurm(asked):
-            print(f"{len(queued(sweep.queue))} jobs wait or run ({sweep.queue} in squeue)")
+            print(f"{len(queued(sweep.queue))} jobs wait or run ({sweep.queue}… in squeue)")
         for job, text in failed.items():
             print(f"\n{job.key} failed: python run.py {' '.join(job.words)}\n{text}", file=sys.stderr)
         missing = [job for stage in asked.stages for job in sweep.missing(stage)]

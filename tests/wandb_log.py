@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from pathlib import Path
 
 from wandb.proto import wandb_internal_pb2 as pb
@@ -18,11 +19,13 @@ def records(path: Path):
         if left < HEADER:  # padding
             position += left
             continue
-        _, length, kind = struct.unpack("<IHB", data[position : position + HEADER])
+        _, length, kind = struct.unpack("<IHB", data[position : position + HEADER].ljust(HEADER, b"\0"))
         if kind == 0 and length == 0:
             position += left
             continue
         body = data[position + HEADER : position + HEADER + length]
+        if len(body) < length:  # not written yet
+            return
         position += HEADER + length
         buffer = body if kind in (FULL, FIRST) else buffer + body
         if kind in (FULL, LAST):
@@ -33,9 +36,15 @@ def records(path: Path):
 
 def read_run(path: Path) -> dict:
     """Name, id, group, kind and tags of the run, its config, its history as a list of {key: value}, and its artifacts as
-    {name: (type, metadata, names of what is in them)}."""
+    {name: (type, metadata, names of what is in them)}. Waits for the record of its end: W&B's service writes on a little."""
     out: dict = {"config": {}, "history": [], "artifacts": {}}
-    for record in records(path):
+    end = time.monotonic() + 20
+    found = list(records(path))
+    while not found or found[-1].WhichOneof("record_type") != "exit":
+        assert time.monotonic() < end, "the run has no end"
+        time.sleep(0.1)
+        found = list(records(path))
+    for record in found:
         kind = record.WhichOneof("record_type")
         if kind == "run":
             out |= {"id": record.run.run_id, "name": record.run.display_name, "group": record.run.run_group}

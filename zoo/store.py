@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import re
-import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from zoo.errors import UserError
-from zoo.files import sync_folder, write_file
+from zoo.files import locked, owner_of, sync_folder, write_file
 
 if TYPE_CHECKING:  # torch takes seconds to import and reading arrays and tables does not need it
     from torch import Tensor, nn
@@ -138,7 +137,7 @@ class Zoo:
         _check_models(models)
         description = _complete(description, len(models))
         (path / "weights").mkdir(parents=True, exist_ok=True)
-        with _locked(path / ".lock"):
+        with locked(path / ".lock"):
             for name in [*ROOT_FILES, "manifest.json"]:
                 _remove(path / f"{name}.tmp")  # left behind by a kill
             if not (path / "zoo.json").exists():
@@ -161,7 +160,7 @@ class Zoo:
         Raises:
             UserError: if some models still lack epochs.
         """
-        with _locked(self.path / ".lock"):
+        with locked(self.path / ".lock"):
             zoo = Zoo.open(self.path)  # another process may have extended it since
             if zoo.finished and not zoo._damaged_tables():
                 return
@@ -197,7 +196,7 @@ class Zoo:
         Raises:
             UserError: if the zoo is not finished.
         """
-        with _locked(self.path / ".lock"):
+        with locked(self.path / ".lock"):
             zoo = Zoo.open(self.path)
             if not zoo.finished:
                 raise UserError(f"zoo {self.name!r} is not finished: {self.redo}")
@@ -222,14 +221,8 @@ class Zoo:
 
     def at_work(self) -> list[str]:
         """The processes that are training blocks of this zoo at the moment."""
-        owners = []
-        for file in sorted((self.path / "weights").glob("*.lock")):
-            try:
-                with _locked(file, "{owner}"):
-                    pass
-            except UserError as error:
-                owners.append(str(error))
-        return owners
+        owners = [owner_of(file) for file in sorted((self.path / "weights").glob("*.lock"))]
+        return [owner for owner in owners if owner]
 
     # --------------------------------------------------------------------------------------- tables
 
@@ -620,12 +613,12 @@ class Block:
         """
         with ExitStack() as stack:
             busy = f"another process ({{owner}}) is training models {self.first}-{self.last} of zoo {self.zoo.name!r}"
-            stack.enter_context(_locked(self._lock_path, f"{busy}: wait until it ends, or stop it, and try again"))
-            with _locked(self.zoo.path / ".lock"):
+            stack.enter_context(locked(self._lock_path, f"{busy}: wait until it ends, or stop it, and try again"))
+            with locked(self.zoo.path / ".lock"):
                 self._make_folder()
             problems = self.problems()
             if problems or self.pending:
-                with _locked(self.zoo.path / ".lock"):
+                with locked(self.zoo.path / ".lock"):
                     _remove(self.zoo.path / "manifest.json")  # the zoo is not finished, whatever it was
             if problems:
                 log.warning("%s: models %d-%d start again from epoch 0", "; ".join(problems), self.first, self.last)
@@ -776,10 +769,10 @@ class Block:
 
     def _remove_if_empty(self) -> None:
         """Remove a folder in which nothing is committed, so that its models can be divided anew."""
-        if (self.path / "manifest.json").exists():
+        if (self.path / "manifest.json").exists() or owner_of(self._lock_path):
             return
         try:
-            with _locked(self._lock_path, "busy"):
+            with locked(self._lock_path, "busy"):
                 self._remove_leftovers()
                 if not any(self.path.iterdir()):
                     os.rmdir(self.path)
@@ -970,37 +963,3 @@ def _tensors(file: Path) -> Iterator[Any]:
             yield tensors
     except SafetensorError as error:
         raise UserError(f"{file} is no readable safetensors file ({error})") from error
-
-
-@contextmanager
-def _locked(file: Path, busy: str | None = None) -> Iterator[None]:
-    """Hold an exclusive lock; wait for it, or raise UserError with the sentence `busy` where one is given.
-
-    The lock is the kernel's, on a file that holds its owner's name: it falls with the process, however that ends. On a
-    file and not on the folder itself, because network file systems lock only what is open for writing.
-    """
-    import fcntl  # not on Windows, where zoos can be read but not trained
-
-    while True:
-        fd = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if busy is None else fcntl.LOCK_NB))
-            if os.fstat(fd).st_ino == file.stat().st_ino:
-                break
-        except BlockingIOError:
-            owner = os.read(fd, 200).decode(errors="replace") or "just starting"
-            os.close(fd)
-            raise UserError((busy or "").format(owner=owner)) from None
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            os.close(fd)
-            raise UserError(f"{file} cannot be locked ({error}): choose a paths.root on another file system") from error
-        os.close(fd)  # the owner before us removed the file while we waited for it: lock the new one
-    try:
-        os.ftruncate(fd, 0)
-        os.write(fd, f"process {os.getpid()} on {socket.gethostname()}".encode())
-        yield
-    finally:
-        file.unlink(missing_ok=True)
-        os.close(fd)

@@ -67,6 +67,11 @@ def train_zoo(config: Config) -> None:
         for block in zoo.blocks(config.zoo.block_size or models_a_block(arch, data), own):
             with block:  # checks what the block has: damaged files cost it all its epochs
                 progress.skip(block)
+                if block.pending and block.last >= len(models):
+                    raise UserError(
+                        f"models {block.first}-{block.last} of zoo {zoo.name!r} are to be trained again: ask for all of its "
+                        f"{zoo.n_models} models (zoo.models={zoo.n_models})"
+                    )
                 if block.pending:
                     loggers = zoo_loggers(config, zoo) if loggers is None else loggers
                     train_block(config, arch, models, protocol, start, data, device, block, loggers, progress)
@@ -78,9 +83,12 @@ def train_zoo(config: Config) -> None:
         )  # fmt: skip
         close(loggers or [])
         return
+    finished = zoo.finished
     zoo.finalise()
     zoo = Zoo.open(path)
-    log_population(zoo, loggers or [], config.logger.artifact)
+    if not finished:  # now it is, perhaps by other shards' work
+        loggers = zoo_loggers(config, zoo) if loggers is None else loggers
+        log_population(zoo, loggers, config.logger.artifact)
     close(loggers or [])
     print_summary(zoo)
 

@@ -265,9 +265,9 @@ def until(condition, seconds=120):
         time.sleep(0.1)
 
 
-def jobs(environment) -> list[str]:
+def jobs(environment, what="%i %T") -> list[str]:
     return subprocess.run(
-        ["squeue", "-h", "-r", "-o", "%i %T"], env=environment, capture_output=True, text=True
+        ["squeue", "-h", "-r", "-o", what], env=environment, capture_output=True, text=True
     ).stdout.splitlines()
 
 
@@ -293,6 +293,37 @@ def test_killed_jobs_and_a_killed_sweep_on_slurm(slurm, tmp_path):
     assert "wait or run" in result.stdout, "it waited for the jobs of the first call"
     assert "Stage zoo: 1 jobs to do" in result.stdout, "only the killed one is started again"
     assert zoos(tmp_path / "out") == zoos(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_stages_follow_each_other_on_slurm_when_nobody_looks(slurm, tmp_path):
+    """All stages are submitted at once: after that the sweep is not needed any more."""
+    words = ["zoo=digits_hyp*", "stages=zoo,sparsify,analysis", *SMALL[1:], *SLURM, "shards=2", "zoo.models=8",
+             "sparsify=magnitude", "sparsify.epochs=1", "analysis.map_states=0", f"paths.root={tmp_path}"]  # fmt: skip
+    process = subprocess.Popen([*PROGRAM, *words], env=slurm, stdout=subprocess.PIPE, text=True)
+    until(lambda: len([job for job in jobs(slurm, "%j") if job.endswith("analysis")]) == 2)
+    process.kill()
+    assert process.communicate()[0].count("jobs to do") == 3
+    until(lambda: not jobs(slurm), seconds=300)
+    status = call(*words, "status", env=slurm)
+    assert status.returncode == 0, status.stdout
+    assert "jobs to do" not in call(*words, env=slurm).stdout
+    for name in ("digits_hyp10f", "digits_hyp10r"):
+        assert Zoo.open(tmp_path / "zoos" / name).finished
+        assert Zoo.open(tmp_path / "zoos" / f"{name}_magnitude").finished
+        assert (tmp_path / "analysis" / name / "card.html").exists()
+
+
+@pytest.mark.slow
+def test_a_stage_that_fails_on_slurm_is_told_and_stops_its_zoo_only(slurm, whole, tmp_path):
+    words = ["zoo=digits_hyp*", "stages=zoo,analysis", *SMALL, *SLURM, "shards=2", "analysis.map_states=0", "retries=0"]
+    shutil.copytree(whole / "zoos" / "digits_hyp10f", tmp_path / "zoos" / "digits_hyp10f")
+    (tmp_path / "zoos" / "digits_hyp10f" / "zoo.json").write_text("{")
+    result = call(*words, f"paths.root={tmp_path}", env=slurm)
+    assert result.returncode == 1
+    assert "digits_hyp10f-zoo-1of2 failed" in result.stderr
+    assert "digits_hyp10f-analysis failed" not in result.stderr, "it had nothing to analyse"
+    assert (tmp_path / "analysis" / "digits_hyp10r" / "card.html").exists()
 
 
 LONG = [

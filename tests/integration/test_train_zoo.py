@@ -158,6 +158,19 @@ def test_training_again_changes_nothing_and_growing_keeps_what_is_there(tmp_path
     assert after == hashes(at_once.path)
 
 
+def test_damaged_models_that_are_not_asked_for_are_told(tmp_path):
+    zoo = train(tmp_path, "zoo.models=6", "zoo.block_size=4")
+    before = hashes(zoo.path)
+    state = zoo.path / "weights" / "00000-00003" / "epoch-0001.safetensors"
+    state.write_bytes(state.read_bytes() + b"x")
+    with pytest.raises(
+        UserError, match="models 0-3 of zoo 'digits_seed' are to be trained again: ask for all of its 6"
+    ):
+        train(tmp_path, "zoo.models=3", "zoo.block_size=4")
+    train(tmp_path, "zoo.models=6", "zoo.block_size=4")
+    assert hashes(zoo.path) == before
+
+
 def test_another_zoo_of_the_same_name_is_refused_and_not_harmed(tmp_path):
     zoo = train(tmp_path)
     before = hashes(zoo.path)
@@ -242,6 +255,18 @@ def test_wandb_run_of_a_shard_goes_on(tmp_path, monkeypatch):
     (other,) = (read_run(log) for log in tmp_path.glob("wandb/offline-run-*/*.wandb") if first["id"] not in log.name)
     assert other["group"] == first["group"] == "digits_seed"
     assert "digits_seed" in other["artifacts"], "of the last shard: it finished the zoo"
+
+
+def test_who_only_finishes_a_zoo_logs_it(tmp_path, monkeypatch):
+    """A job that was killed between its last state and the zoo's tables: the next one has nothing to train."""
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    zoo = train(tmp_path, "logger=none")
+    (zoo.path / "manifest.json").unlink()
+    train(tmp_path, "logger=wandb_offline")
+    (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert "digits_seed" in read_run(log)["artifacts"]
+    train(tmp_path, "logger=wandb_offline")
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 1, "it is finished: nothing to tell"
 
 
 def test_the_dashboard_shows_what_is_logged(tmp_path, monkeypatch):
