@@ -307,9 +307,10 @@ class Sweep:
 
     def table(self) -> Any:
         """Zoo by stage: how many jobs are done."""
+        from rich.console import Group
         from rich.table import Table
 
-        table = Table(title=f"Sweep {self.asked.name} under {self.root}", title_justify="left")
+        table = Table()
         for column in ("zoo", *self.asked.stages):
             table.add_column(column, no_wrap=column == "zoo")
         for zoo in self.asked.zoos:
@@ -319,7 +320,7 @@ class Sweep:
                 done = len(jobs) - len(self.undone(zoo, stage))
                 cells.append("done" if done == len(jobs) else f"{done} of {len(jobs)}")
             table.add_row(zoo, *cells)
-        return table
+        return Group(f"Sweep {self.asked.name} under {self.root}", table)
 
 
 def _state(path: Path) -> dict[str, str]:
@@ -526,12 +527,13 @@ def chain(sweep: Sweep, attempt: int) -> list[Launch]:
 
 def plan(sweep: Sweep) -> Any:
     """What would be started, as a table."""
+    from rich.console import Group
     from rich.table import Table
 
     from zoo.config import machine_problems
     from zoo.training import architecture, duration, estimate, in_bytes, seconds_an_image, zoo_models
 
-    table = Table(title=f"Sweep {sweep.asked.name}: jobs to do; the whole of each zoo", title_justify="left")
+    table = Table()
     for column in ("zoo", "jobs", "models", "states", "on disk", "time on a machine like this"):
         table.add_column(column, justify="left" if column == "zoo" else "right")
     paces: dict[str, float] = {}
@@ -544,7 +546,7 @@ def plan(sweep: Sweep) -> Any:
             paces[pace] = float("nan") if machine_problems(config) else seconds_an_image(config, arch, models, start)
         seconds = duration(found.images * paces[pace])
         table.add_row(zoo, str(len(missing)), str(found.models), f"{found.states:,}", in_bytes(found.size), seconds)
-    return table
+    return Group(f"Sweep {sweep.asked.name}: jobs to do, and the whole of each zoo", table)
 
 
 @contextmanager
