@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from analysis.results import markdown
 from zoo import Zoo
 from zoo.card import facts
 from zoo.files import write_file
+
+log = logging.getLogger(__name__)
 
 
 def write_cards(
@@ -50,7 +53,10 @@ def write_cards(
     measured = [f"## What task=analysis found\n\nNot viable: {left_out}."]
     measured += [f"### {title}\n\n{markdown(table)}" for title, table in tables.items()]
     measured += [f"![{name}](card/{name}.svg)" for name in drawn]
-    zoo.write_card("\n\n".join(measured), {name: text.encode() for name, text in drawn.items()})
+    try:
+        zoo.write_card("\n\n".join(measured), {name: text.encode() for name, text in drawn.items()})
+    except OSError as error:  # e.g. somebody else's zoo, which we may only read
+        log.warning("zoo %r keeps its own card: its folder cannot be written (%s)", zoo.name, error.strerror)
     return file
 
 

@@ -328,10 +328,12 @@ def test_several_zoos_side_by_side(tmp_path):
     assert set(next(table for title, table in told.items() if "share a factor" in title)["zoo"]) == {"digits_hyp10f"}
 
 
-def test_small_zoos(root):
-    """One model, and a zoo of epoch 0 alone: what can be measured is measured."""
+def test_small_zoos(root, caplog):
+    """One model, and a zoo of epoch 0 alone: what can be measured is measured, whether the zoo can be written or not."""
     train(root, *ZOO[1:], "zoo.name=one", "zoo.models=1")
+    (root / "zoos" / "one" / "card").write_text("in the way, as if the folder could only be read")
     analyse_zoo(configure(root, *WORDS, "zoo.name=one"))
+    assert "'one' keeps its own card" in caplog.text
     assert pd.read_csv(root / "analysis" / "one" / "measures.csv").set_index("measure").loc["accuracy", "n"] == 1
     train(root, *ZOO[1:], "zoo.name=start", "zoo.models=24", "zoo.epochs=0")
     analyse_zoo(configure(root, *WORDS, "zoo.name=start"))
