@@ -124,7 +124,7 @@ def _zoos(root: Path) -> pd.DataFrame:
                 "epochs": str(zoo.epochs[-1]),
                 "test accuracy, last epoch": f"{last.mean():.1f} ± {last.std(ddof=0):.1f}",
                 "images": f"{dataset['title']}, {dataset['sizes']['train']} for training",
-                "fingerprint of the images": dataset["fingerprint"][:16],
+                "fingerprint of the images": (dataset["fingerprint"] or "not known")[:16],
                 "made by": zoo.description["command"],
             }
         )

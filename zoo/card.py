@@ -33,7 +33,7 @@ def facts(zoo: Zoo, models: pd.DataFrame) -> dict[str, str]:
 
 
 def _images(dataset: Any) -> str | None:
-    if not (isinstance(dataset, dict) and {"title", "sizes", "fingerprint"} <= set(dataset)):
+    if not (isinstance(dataset, dict) and {"title", "sizes", "fingerprint"} <= set(dataset) and dataset["fingerprint"]):
         return dataset["name"] if isinstance(dataset, dict) and "name" in dataset else None
     sizes = ", ".join(f"{dataset['sizes'][split]:,} {split}" for split in SPLITS)
     return f"{dataset['title']} ({sizes}; fingerprint {dataset['fingerprint'][:16]})"

@@ -101,6 +101,7 @@ class Config:
     logger: LoggerConfig
     metrics: MetricsConfig
     paths: PathsConfig
+    source: str | None  # of task=import: the folder of a downloaded zoo
     seed: int = dataclasses.field(metadata={"min": 0})
     overrides: list[str] = dataclasses.field(default_factory=list)  # the words of the command line; set by run.py
 

@@ -138,10 +138,14 @@ def zoo_images(config: Config, zoo: Zoo) -> ImageData:
         UserError: if those of the config are others.
     """
     data = read_images(config)
-    if data.fingerprint != zoo.description["dataset"]["fingerprint"]:
+    dataset = zoo.description["dataset"]
+    theirs = dataset["fingerprint"]
+    if theirs is None and dataset["name"] == config.dataset.name:
+        return data  # an imported zoo: nobody knows which images exactly
+    if data.fingerprint != theirs:
         raise UserError(
-            f"zoo {zoo.name!r} was trained on other images ({zoo.description['dataset']['name']}, train_size="
-            f"{zoo.description['dataset']['train_size']}) than dataset={config.dataset.name} with dataset.train_size="
+            f"zoo {zoo.name!r} was trained on other images ({dataset['name']}, train_size="
+            f"{dataset['train_size']}) than dataset={config.dataset.name} with dataset.train_size="
             f"{config.dataset.train_size} gives: use the zoo's own dataset overrides"
         )
     return data
@@ -384,10 +388,10 @@ def _settle_engine(config: Config, arch: Architecture, path: Path) -> None:
     So no model changes them half-way, wherever its training goes on.
     """
     begun = Zoo.open(path).description["engine"] if (path / "zoo.json").exists() else {}
-    auto = config.engine.name == "auto"
-    config.engine.name = (
-        begun["name"] if auto and begun else engines.choose(config.engine.name, arch, *training_conditions(config))
-    )
+    if config.engine.name == "auto" and begun.get("name") in engines.ENGINES:
+        config.engine.name = begun["name"]
+    else:
+        config.engine.name = engines.choose(config.engine.name, arch, *training_conditions(config))
     if config.engine.name == "torch" and config.engine.lanes is None:
         config.engine.lanes = begun.get("lanes") or LANES[config.trainer.device.type]
 

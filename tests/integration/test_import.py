@@ -1,0 +1,196 @@
+"""`task=import`: raw zoos written by plain PyTorch come in with the right report, and do what their authors' numbers say."""
+
+import json
+import pickle
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.integration.test_train_zoo import configure, hashes
+from tests.published_zoo import CNN, CNN3, params, write_trial
+from zoo import Zoo
+from zoo.errors import UserError
+from zoo.imports import import_zoo, measured_accuracy
+from zoo.raw import find_trials, published_names, read_state, vectors
+from zoo.training import architecture, read_images
+
+EPOCHS = 3
+
+
+def images_of(config):
+    data = read_images(config)
+
+    def of(part, n):
+        pixels = (part.pixels[:n].float() / 255 - data.mean.view(1, -1, 1, 1)) / data.std.view(1, -1, 1, 1)
+        return pixels, part.labels[:n]
+
+    return of(data.train, 600), of(data.test, None)
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """Seven trials: the third of a model with dropout, the fourth in old folders, others damaged in several ways."""
+    root = tmp_path_factory.mktemp("raw")
+    folder = root / "zoos" / "tune_zoo_digits_uniform"
+    train, test = images_of(configure(root, "zoo=digits_seed"))
+    for number in (4, 0, 1, 2, 3, 5, 6):
+        kinds = {2: params(3, "relu", 0.5), 3: params(4, "gelu")}
+        write_trial(folder, number, kinds.get(number, params(number + 1)), train, test, EPOCHS, padded=number != 3)
+    trials = sorted(folder.iterdir(), key=lambda path: path.name.split("_")[4])
+    file = trials[1] / "checkpoint_000002" / "checkpoints"
+    file.write_bytes(file.read_bytes()[:900])  # cut off
+    file = trials[4] / "checkpoint_000003" / "checkpoints"
+    state = torch.load(file, weights_only=True)
+    state["module_list.0.weight"][0] = float("nan")  # diverged
+    torch.save(state, file)
+    lines = (trials[5] / "result.json").read_text().splitlines()
+    (trials[5] / "result.json").write_text("\n".join([lines[0], lines[1], lines[1], lines[3][:50]]) + "\n")
+    torch.save({"module_list.0.weight": Unsafe()}, trials[6] / "checkpoint_000001" / "checkpoints")
+    (trials[6] / "checkpoint_000002" / "checkpoints").write_bytes(pickle.dumps(Unsafe()))
+    (folder / "notes.txt").write_text("mine")
+    (folder / "config.json").write_text("{}")
+    return root, trials
+
+
+class Unsafe:
+    """What a pickle could do."""
+
+    def __reduce__(self):
+        return print, ("this must never be run",)
+
+
+@pytest.fixture(scope="module")
+def imported(raw, tmp_path_factory):
+    root, trials = raw
+    out = tmp_path_factory.mktemp("imported")
+    import_zoo(configure(out, "zoo=digits_seed", "task=import", f"source={root / 'zoos'}", "zoo.models=null",
+                         "engine.threads=1"))  # fmt: skip
+    return out, Zoo.open(out / "zoos" / "digits_seed"), trials
+
+
+def test_models_and_states(imported):
+    _, zoo, trials = imported
+    assert zoo.finished
+    assert zoo.verify() == []
+    models = zoo.models
+    assert models["trial"].tolist() == [trial.name for trial in trials], "by number, not by folder"
+    assert models["seed"].tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert models["activation"].tolist() == ["tanh", "tanh", "relu", "gelu", "tanh", "tanh", "tanh"]
+    assert models["dropout"].tolist() == [0, 0, 0.5, 0, 0, 0, 0]
+    assert (models["lr"] == 3e-3).all()
+    for i, trial in enumerate(trials[:4]):
+        for epoch in range(EPOCHS + 1):
+            if (i, epoch) == (1, 2):
+                continue
+            files = [trial / name / "checkpoints" for name in (f"checkpoint_{epoch:06d}", f"checkpoint_{epoch}")]
+            state = torch.load(next(file for file in files if file.exists()), weights_only=True)
+            expected = torch.cat([value.reshape(-1) for value in state.values()]).numpy()
+            assert np.array_equal(zoo.weights(models=[i], epochs=[epoch])[0, 0], expected)
+
+
+def test_scores_are_found_by_their_epoch(imported):
+    _, zoo, trials = imported
+    metrics = zoo.metrics.set_index(["model_id", "epoch"])
+    for i, trial in enumerate(trials[:4]):
+        for line in map(json.loads, (trial / "result.json").read_text().splitlines()):
+            assert metrics.loc[(i, line["training_iteration"]), "test_acc"] == line["test_acc"]
+    twice = metrics.loc[5]
+    assert np.isfinite(twice["test_acc"]).tolist() == [True, True, False, False], "a line twice, a line cut off"
+    assert metrics["val_acc"].isna().all()
+
+
+def test_what_cannot_be_read_is_listed(imported):
+    out, zoo, _ = imported
+    told = pd.read_csv(out / "imports" / "digits_seed.csv")
+    told["trial"] = told["trial"].str.extract(r"_(\d{5})_")[0].fillna(told["trial"])
+    by = told.groupby("trial")["problem"].apply(list).to_dict()
+    assert set(by) == {"00001", "00005", "00006", "notes.txt"}
+    assert re.fullmatch(r"epoch 2: checkpoint_000002/checkpoints is damaged", by["00001"][0])
+    assert any("line 4 cannot be read" in problem for problem in by["00005"])
+    assert any("no line for epoch 2, 3" in problem for problem in by["00005"])
+    assert len(by["00006"]) == 2
+    assert all("could run any code" in problem for problem in by["00006"])
+    weights = zoo.weights()
+    lost = {(1, 2), (6, 1), (6, 2)}
+    for i in range(7):
+        for epoch in range(EPOCHS + 1):
+            assert np.isnan(weights[i, epoch]).all() == ((i, epoch) in lost)
+    assert zoo.models["status"].tolist() == ["ok", "diverged", "ok", "ok", "diverged", "diverged", "diverged"]
+    assert zoo.models["diverged_epoch"][4] == 3
+
+
+def test_imported_models_are_as_good_as_their_authors_say(imported, capsys):
+    out, zoo, _ = imported
+    config = configure(out, "zoo=digits_seed", "task=import", "source=.")
+    measured = measured_accuracy(config, zoo, [0, 2, 3], read_images(config))
+    stored = zoo.metrics[zoo.metrics["epoch"] == EPOCHS].set_index("model_id")["test_acc"]
+    assert np.allclose(measured, stored[[0, 2, 3]], atol=1e-6)
+    assert measured.max() > 0.3, "they have learnt something"
+
+
+def test_an_import_goes_on_and_tells_the_same(raw, imported, tmp_path):
+    root, _ = raw
+    out, zoo, _ = imported
+    words = ["zoo=digits_seed", "task=import", f"source={root / 'zoos'}", "engine.threads=2", "zoo.models=null"]
+    config = configure(tmp_path, *words)
+    import_zoo(config)
+    assert hashes(tmp_path / "zoos" / "digits_seed") == hashes(zoo.path), "in processes of their own, too"
+    (tmp_path / "zoos" / "digits_seed" / "weights" / "00000-00006" / "epoch-0001.safetensors").unlink()
+    import_zoo(config)
+    assert hashes(tmp_path / "zoos" / "digits_seed") == hashes(zoo.path)
+    assert (tmp_path / "imports" / "digits_seed.csv").read_bytes() == (out / "imports" / "digits_seed.csv").read_bytes()
+
+
+@pytest.mark.parametrize(("kind", "arch", "channels", "shape"), [(CNN, "cnn_s", 3, 28), (CNN3, "cnn_m", 3, 32)])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_layers_are_found_by_order(tmp_path, kind, arch, channels, shape, dropout):
+    module = kind(channels, "relu", dropout)
+    described = architecture(configure(tmp_path, f"zoo=cifar10{'_m' * (arch == 'cnn_m')}_seed"))
+    weights, buffers = vectors(module.state_dict(), described)
+    assert buffers.shape == (0,)
+    x = torch.randn(4, channels, shape, shape)
+    ours = described.module("relu", dropout)
+    ours.load_state_dict(described.state_dict(torch.tensor(weights)))
+    assert torch.equal(ours.eval()(x), module.eval()(x))
+    names = published_names(described, dropout)
+    assert list(names.values()) == list(module.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: None, "holds no trials.*it is empty"),
+        (lambda folder: (folder / "dataset.pt").write_bytes(b""), "a pickle of Python objects"),
+        (lambda folder: [(folder / name).mkdir() for name in "ab"], "is it one of a, b"),
+        (
+            lambda folder: write_trial(
+                folder, 0, params(1), *[(torch.zeros(10, 3, 28, 28), torch.zeros(10).long())] * 2, 0
+            ),
+            "is no model of zoo=digits_seed: its conv1.weight is",
+        ),
+    ],
+)
+def test_what_is_no_zoo_is_told(tmp_path, make, said):
+    folder = tmp_path / "source"
+    folder.mkdir()
+    make(folder)
+    with pytest.raises(UserError, match=said):
+        import_zoo(configure(tmp_path, "zoo=digits_seed", "task=import", f"source={folder}"))
+    assert not (tmp_path / "zoos").exists()
+
+
+def test_a_source_is_needed(tmp_path):
+    with pytest.raises(UserError, match="source: is missing"):
+        configure(tmp_path, "task=import")
+
+
+def test_nothing_unsafe_is_run(raw, capsys):
+    _, trials = raw
+    found, _ = find_trials(trials[6].parent)
+    for epoch in (1, 2):
+        with pytest.raises(UserError, match="could run any code"):
+            read_state(found[6].states[epoch])
+    assert "never be run" not in capsys.readouterr().out

@@ -1,0 +1,308 @@
+"""`task=import source=DIR`: a published zoo, as it was downloaded, becomes a zoo of this store.
+
+Every trial becomes a model, in the order of their numbers. What cannot be read (a state that is damaged, missing or refused, a
+line that result.json lacks) is NaN in the zoo, and listed in <root>/imports/<zoo>.csv and at the end: nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from zoo.architecture import ACTIVATIONS, Architecture
+from zoo.config import Config
+from zoo.errors import UserError
+from zoo.files import write_file
+from zoo.images import ImageData
+from zoo.networks import predictions
+from zoo.raw import Trial, find_trials, is_variational, read_state, scores, vectors
+from zoo.sparsify import store_masked
+from zoo.spec import deal_splits
+from zoo.store import FACTORS, SCORES, SPLITS, Zoo
+from zoo.training import (
+    PopulationProgress,
+    architecture,
+    command,
+    console,
+    print_summary,
+    read_images,
+    training_protocol,
+)
+
+MODELS_A_BLOCK = 100
+LOCAL = ("paths.", "logger", "engine.threads", "task", "source")  # overrides that concern this machine only
+STATES_AT_ONCE = 25  # that a process reads before it hands them over
+SHOWN = 10  # problems that are printed
+CHECKED = 10  # models whose accuracy is measured again
+MOST_APART = 0.005  # in accuracy: rounding may turn a few images
+
+
+def import_problems(config: Config) -> list[str]:
+    """What forbids task=import, a sentence each."""
+    if config.source is None:
+        return ["source: is missing; give the folder of a downloaded zoo: task=import zoo=mnist_seed source=DIR"]
+    return [] if Path(config.source).is_dir() else [f"source: {config.source} is not a folder"]
+
+
+def import_zoo(config: Config) -> None:
+    """Import the trials under `source` as the zoo of a config, and check some of them on its images.
+
+    Raises:
+        UserError: if there are none, or they are of another architecture than the config's.
+    """
+    trials, others = find_trials(Path(config.source or ""))
+    trials = trials[: config.zoo.models]
+    config, arch = _first(config, trials)
+    last = Counter(max(trial.states, default=0) for trial in trials).most_common(1)[0][0]
+    models, problems = models_of(trials, config)
+    problems |= {name: ["is no part of a published zoo"] for name in others}
+    path = Path(config.paths.root) / "zoos" / config.zoo.name
+    zoo = Zoo.create(path, describe(config, arch, last), models)
+    with PopulationProgress(models, last) as progress, reader(config.engine.threads or os.cpu_count() or 1) as read:
+        for block in zoo.blocks(config.zoo.block_size or (1 if arch.is_module else MODELS_A_BLOCK)):
+            with block:
+                progress.skip(block)
+                own = [trials[i] for i in block.models]
+                for epoch in block.pending:
+                    files = [trial.states.get(epoch) for trial in own]
+                    parts = read(
+                        [(files[i : i + STATES_AT_ONCE], arch.to_dict()) for i in range(0, len(own), STATES_AT_ONCE)]
+                    )
+                    weights, buffers = (np.concatenate(arrays) for arrays in zip(*parts))
+                    metrics = _metrics(own, epoch, weights, arch)
+                    state = {"weights": weights} | ({"buffers": buffers} if arch.n_buffers else {})
+                    block.commit(epoch, state, metrics, {"step": np.zeros(len(own), np.int64)})
+                    progress.advance(block, 1)
+                    progress.committed(block, float(np.nanmean(metrics["test_acc"])))
+    zoo.finalise()
+    zoo = Zoo.open(path)
+    for trial, found in zip(trials, _problems(zoo, trials, arch)):
+        problems.setdefault(trial.path.name, []).extend(found)
+    print_summary(zoo)
+    if arch.variational:
+        store_masked(config, zoo)
+    _report(config, problems)
+    _check_accuracy(config, zoo)
+
+
+def _first(config: Config, trials: list[Trial]) -> tuple[Config, Architecture]:
+    """The config and its architecture; those of a sparsified twin, if the first state that can be read is one."""
+    told = ""
+    for trial in trials:
+        for _, file in sorted(trial.states.items()):
+            try:
+                state = read_state(file)
+            except UserError as error:
+                told = told or str(error)
+                continue
+            if is_variational(state):
+                arch, zoo = dataclasses.replace(config.arch, variational=True), dataclasses.replace(config.zoo)
+                zoo.name = f"{config.zoo.name}_vd"
+                config = dataclasses.replace(config, arch=arch, zoo=zoo)
+            found = architecture(config)
+            try:
+                vectors(state, found)
+            except UserError as error:
+                raise UserError(
+                    f"source: {trial.path.name} is no model of zoo={config.zoo.name}: {error}; choose the zoo= it is"
+                ) from error
+            return config, found
+    raise UserError(f"source: none of its states can be read; the first: {told or 'there is none'}")
+
+
+def models_of(trials: list[Trial], config: Config) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """The models of trials, a row each, and what is wrong with them, by trial.
+
+    A factor that a trial does not name is that of the config's grid, if there is one value only. The split is that which
+    task=export wrote; else they are dealt as for a zoo of ours.
+    """
+    rows, problems = [], {}
+    dealt = deal_splits(len(trials), config.zoo.split_seed)
+    for i, trial in enumerate(trials):
+        known = dict(trial.params)
+        for name in ("init", "activation", "optimizer"):
+            if name in known:
+                known[name] = str(known[name]).lower()
+        missing = [name for name in ("seed", *FACTORS) if name not in known]
+        for name in FACTORS:
+            values = getattr(config.zoo.grid, name)
+            known.setdefault(name, values[0] if len(values) == 1 else None)
+        unknown = [name for name in missing if known.get(name) is None]
+        if known["activation"] not in ACTIVATIONS:
+            unknown.append(f"activation (got {known['activation']!r})")
+        if unknown:
+            problems[trial.path.name] = [f"params.json does not tell {', '.join(dict.fromkeys(unknown))}"]
+        split = known["split"] if known.get("split") in SPLITS else dealt[i]
+        numbers = {
+            name: float("nan" if known[name] is None else known[name]) for name in ("lr", "weight_decay", "dropout")
+        }
+        row = {"model_id": i, "seed": int(known.get("seed", -1))} | {name: known[name] for name in FACTORS} | numbers
+        rows.append(row | {"split": split, "trial": trial.path.name})
+    return pd.DataFrame(rows).astype({"seed": np.int64, "model_id": np.int64}), problems
+
+
+def describe(config: Config, arch: Architecture, last: int) -> dict[str, Any]:
+    """What zoo.json records of an imported zoo: what is known of it."""
+    spec: dict[str, Any] = {"kind": "imported", "trials": "raw layout of the published zoos"}
+    sparse = list(arch.sparsity(torch.zeros(1, arch.n_parameters)))
+    if arch.variational:
+        spec["start"] = {"zoo": config.zoo.name.removesuffix("_vd")}
+    protocol = training_protocol(config)
+    return {
+        "name": config.zoo.name,
+        "about": "Imported: trained by others, with the published code.",
+        "published": config.zoo.published,
+        "license": config.zoo.license,
+        "spec": spec,
+        "protocol": {"batch_size": protocol.batch_size, "schedule": protocol.schedule, "loss": "cross_entropy"},
+        "arch": arch.to_dict(),
+        "dataset": {
+            "name": config.dataset.name,
+            "title": config.dataset.title,
+            "fingerprint": None,  # nobody knows which images exactly
+            "protocol": config.arch.protocol,
+            "train_size": config.dataset.train_size,
+        },
+        "engine": {"name": "imported"},
+        "epochs": last,
+        "metrics": [*SCORES, *(sparse if arch.variational else [])],
+        "command": command(config, LOCAL).replace("run.py", "run.py task=import source=DIR"),
+    }
+
+
+# ------------------------------------------------------------------------------------------------ reading states
+
+Part = tuple[list[Path | None], dict[str, Any]]  # files of states, and their architecture
+
+
+@contextmanager
+def reader(processes: int) -> Iterator[Callable[[Sequence[Part]], list[Any]]]:
+    """What reads parts of a zoo: in processes of their own, because reading keeps Python busy."""
+    if processes == 1:
+        yield lambda parts: [read_part(part) for part in parts]
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        yield lambda parts: list(pool.map(read_part, parts))
+
+
+def read_part(part: Part) -> tuple[np.ndarray, np.ndarray]:
+    """The weights and buffers of some states, float32 [states, values]; NaN for one that cannot be read."""
+    torch.set_num_threads(1)
+    files, described = part
+    arch = Architecture.from_dict(described)
+    weights = np.full((len(files), arch.n_parameters), np.nan, np.float32)
+    buffers = np.full((len(files), arch.n_buffers), np.nan, np.float32)
+    for i, file in enumerate(files):
+        with suppress(UserError):  # which is told in the end
+            weights[i], buffers[i] = read(file, arch)
+    return weights, buffers
+
+
+def _metrics(trials: list[Trial], epoch: int, weights: np.ndarray, arch: Architecture) -> dict[str, np.ndarray]:
+    rows = [scores(trial.results.get(epoch), SCORES) for trial in trials]
+    found = {name: np.array([row[name] for row in rows]) for name in SCORES}
+    if arch.variational:
+        finite = np.isfinite(weights).all(axis=1)
+        shares = arch.sparsity(torch.tensor(weights))
+        found |= {name: np.where(finite, share.numpy(), np.nan) for name, share in shares.items()}
+    return found
+
+
+def read(file: Path | None, arch: Architecture) -> tuple[np.ndarray, np.ndarray]:
+    """The weights and buffers of a state. Raises UserError if it is not there, or cannot be read."""
+    if file is None:
+        raise UserError("there is no checkpoint")
+    return vectors(read_state(file), arch)
+
+
+# ------------------------------------------------------------------------------------------------ telling
+
+
+def _problems(zoo: Zoo, trials: list[Trial], arch: Architecture) -> list[list[str]]:
+    """What is wrong with each trial, now that all are stored: a sentence each."""
+    metrics = zoo.metrics
+    lost = metrics[metrics["weight_max_abs"].isna()].groupby("model_id")["epoch"].apply(list)
+    found = []
+    for i, trial in enumerate(trials):
+        own = []
+        for epoch in lost.get(i, []):  # unreadable, or the network diverged
+            try:
+                read(trial.states.get(epoch), arch)
+            except UserError as error:
+                own.append(f"epoch {epoch}: {error}")
+        if lacking := [epoch for epoch in zoo.epochs if epoch not in trial.results]:
+            own.append(f"result.json has no line for {_epochs(lacking)}")
+        found.append(trial.problems + own)
+    return found
+
+
+def _report(config: Config, problems: dict[str, list[str]]) -> None:
+    lines = [(name, problem) for name, own in problems.items() for problem in own]
+    folder = Path(config.paths.root) / "imports"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{config.zoo.name}.csv"
+    write_file(file, pd.DataFrame(lines, columns=["trial", "problem"]).to_csv(index=False).encode())
+    if not lines:
+        console.print("Everything could be read.", highlight=False)
+        return
+    console.print(f"{len(lines)} things could not be read or are not known ({file}):", highlight=False, soft_wrap=True)
+    for name, problem in lines[:SHOWN]:
+        console.print(f"- {name}: {problem}", highlight=False, soft_wrap=True)
+    if len(lines) > SHOWN:
+        console.print(f"- and {len(lines) - SHOWN} more", highlight=False)
+
+
+def _epochs(epochs: list[int]) -> str:
+    if len(epochs) > 2 and epochs == list(range(epochs[0], epochs[-1] + 1)):
+        return f"epochs {epochs[0]} to {epochs[-1]}"
+    return f"epoch {', '.join(map(str, epochs))}"
+
+
+def _check_accuracy(config: Config, zoo: Zoo) -> None:
+    """Measure the test accuracy of some models again, and tell how far it is from the one in result.json."""
+    try:
+        data = read_images(config).to(config.trainer.device)
+    except UserError as error:
+        console.print(f"Accuracies were not checked: {str(error).splitlines()[0]}", highlight=False, soft_wrap=True)
+        return
+    models, metrics = zoo.models, zoo.metrics
+    last = metrics[metrics["epoch"] == zoo.epochs[-1]].set_index("model_id")["test_acc"]
+    fine = [m for m in models.loc[models["status"] == "ok", "model_id"] if models["activation"][m] in ACTIVATIONS]
+    chosen = [fine[i] for i in np.unique(np.linspace(0, len(fine) - 1, CHECKED).round().astype(int))] if fine else []
+    if not chosen:
+        return
+    apart = np.abs(measured_accuracy(config, zoo, chosen, data) - last[chosen].to_numpy())
+    told = f"{len(chosen)} models on the test images of {config.dataset.title}: accuracies of result.json"
+    if apart.max() <= MOST_APART:
+        console.print(
+            f"Checked {told} are right (at most {100 * apart.max():.2f} % apart).", highlight=False, soft_wrap=True
+        )
+    else:
+        console.print(
+            f"[bold]Checked {told} are up to {100 * apart.max():.1f} % off[/bold]: these are other images than the zoo's, or "
+            "they were prepared in another way.",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def measured_accuracy(config: Config, zoo: Zoo, models: Sequence[int], data: ImageData) -> np.ndarray:
+    """Test accuracy of some models of a zoo after their last epoch: [n] fractions."""
+    arch = Architecture.from_dict(zoo.description["arch"])
+    weights = zoo.weights(models=models, epochs=[zoo.epochs[-1]])[:, 0]
+    if arch.variational:
+        weights = arch.masked(torch.tensor(weights)).numpy()
+    buffers = zoo.buffers(models=models, epochs=[zoo.epochs[-1]])[:, 0] if arch.n_buffers else None
+    rows = zoo.models.set_index("model_id", drop=False).loc[list(models)]
+    classes = predictions(arch.plain(), weights, rows, data.test, data, config.engine, config.trainer.device, buffers)
+    return (classes == data.test.labels.cpu().numpy()).mean(axis=1)
