@@ -102,6 +102,7 @@ class Config:
     metrics: MetricsConfig
     paths: PathsConfig
     source: str | None  # of task=import: the folder of a downloaded zoo
+    format: str = dataclasses.field(metadata={"choices": ("raw", "hub", "croissant", "csv")})  # of task=export
     seed: int = dataclasses.field(metadata={"min": 0})
     overrides: list[str] = dataclasses.field(default_factory=list)  # the words of the command line; set by run.py
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -68,7 +69,9 @@ def import_zoo(config: Config) -> None:
     models, problems = models_of(trials, config)
     problems |= {name: ["is no part of a published zoo"] for name in others}
     path = Path(config.paths.root) / "zoos" / config.zoo.name
-    zoo = Zoo.create(path, describe(config, arch, last), models)
+    description = describe(config, arch, last)
+    description["metrics"] += further_metrics(trials)
+    zoo = Zoo.create(path, description, models)
     with PopulationProgress(models, last) as progress, reader(config.engine.threads or os.cpu_count() or 1) as read:
         for block in zoo.blocks(config.zoo.block_size or (1 if arch.is_module else MODELS_A_BLOCK)):
             with block:
@@ -80,7 +83,7 @@ def import_zoo(config: Config) -> None:
                         [(files[i : i + STATES_AT_ONCE], arch.to_dict()) for i in range(0, len(own), STATES_AT_ONCE)]
                     )
                     weights, buffers = (np.concatenate(arrays) for arrays in zip(*parts))
-                    metrics = _metrics(own, epoch, weights, arch)
+                    metrics = _metrics(own, epoch, weights, arch, description["metrics"])
                     state = {"weights": weights} | ({"buffers": buffers} if arch.n_buffers else {})
                     block.commit(epoch, state, metrics, {"step": np.zeros(len(own), np.int64)})
                     progress.advance(block, 1)
@@ -209,9 +212,17 @@ def read_part(part: Part) -> tuple[np.ndarray, np.ndarray]:
     return weights, buffers
 
 
-def _metrics(trials: list[Trial], epoch: int, weights: np.ndarray, arch: Architecture) -> dict[str, np.ndarray]:
-    rows = [scores(trial.results.get(epoch), SCORES) for trial in trials]
-    found = {name: np.array([row[name] for row in rows]) for name in SCORES}
+def further_metrics(trials: list[Trial]) -> list[str]:
+    """The scores that task=export writes beside the published ones."""
+    row = next((line for trial in trials for line in trial.results.values()), {})
+    return [name for name in row if re.fullmatch(r"train_eval_(loss|acc)|test_acc_class_\d+", name)]
+
+
+def _metrics(
+    trials: list[Trial], epoch: int, weights: np.ndarray, arch: Architecture, names: list[str]
+) -> dict[str, np.ndarray]:
+    rows = [scores(trial.results.get(epoch), names) for trial in trials]
+    found = {name: np.array([row[name] for row in rows]) for name in names}
     if arch.variational:
         finite = np.isfinite(weights).all(axis=1)
         shares = arch.sparsity(torch.tensor(weights))

@@ -26,11 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from zoo.architecture import Architecture, Slot
 from zoo.errors import UserError
+from zoo.store import WEIGHT_MAX_ABS, Zoo
 
 PARAMS = {  # keys of params.json: a factor, or the seed
     "seed": "seed",
@@ -157,7 +159,8 @@ def read_state(file: Path) -> dict[str, Tensor]:
     """
     name = f"{file.parent.name}/{file.name}"
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other protocols of pickle: such a file is refused below
             state = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported" in str(error):
@@ -247,3 +250,48 @@ def scores(row: Mapping[str, Any] | None, names: list[str]) -> dict[str, float]:
         return float(value) if isinstance(value, int | float) else math.nan
 
     return {name: number((row or {}).get(name)) for name in names}
+
+
+# ------------------------------------------------------------------------------------------------ writing
+
+
+def write_trial(folder: Path, zoo: Zoo, model: int, metrics: pd.DataFrame) -> None:
+    """One model as the folder of a trial, all its states. The optimiser's are left out.
+
+    Args:
+        folder: of the experiment.
+        zoo: finished.
+        model: its id.
+        metrics: the zoo's table, indexed by model_id, sorted by epoch.
+    """
+    arch = Architecture.from_dict(zoo.description["arch"])
+    row = zoo.models.iloc[model]
+    params = {theirs: _plain(row[ours]) for theirs, ours in PARAMS.items()}
+    params |= {"model::type": arch.name, "model::channels_in": arch.image[0], SPLIT: row["split"]}
+    params |= {
+        "training::batchsize": zoo.description["protocol"]["batch_size"],
+        "training::epochs_train": zoo.epochs[-1],
+    }
+    trial = folder / f"NN_tune_trainable_hyperzoo_{model:05d}_{model}_seed={row['seed']}"
+    trial.mkdir()
+    (trial / "params.json").write_text(json.dumps(params))
+    lines = []
+    for line in metrics.loc[[model]].to_dict("records"):
+        known = {str(key): _plain(value) for key, value in line.items() if key != WEIGHT_MAX_ABS}
+        lines.append(
+            {**known, "training_iteration": known.pop("epoch"), "trial_id": f"hyperzoo_{model:05d}", "config": params}
+        )
+    (trial / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    names = published_names(arch, float(row["dropout"] or 0))
+    weights = torch.tensor(zoo.weights(models=[model])[0])
+    buffers = torch.tensor(zoo.buffers(models=[model])[0]) if arch.n_buffers else [None] * len(weights)
+    for epoch, (values, others) in enumerate(zip(weights, buffers)):
+        state = {names[name]: tensor.clone() for name, tensor in arch.state_dict(values, others).items()}
+        checkpoint = trial / f"checkpoint_{epoch:06d}"
+        checkpoint.mkdir()
+        torch.save(state, checkpoint / "checkpoints")
+
+
+def _plain(value: Any) -> Any:
+    """A value of a table as JSON knows it."""
+    return value.item() if isinstance(value, np.generic) else value

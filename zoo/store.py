@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from zoo.errors import UserError
-from zoo.files import locked, owner_of, sync_folder, write_file
+from zoo.files import hash_of, locked, owner_of, sync_folder, write_file
 
 if TYPE_CHECKING:  # torch takes seconds to import and reading arrays and tables does not need it
     from torch import Tensor, nn
@@ -493,6 +493,13 @@ class Zoo:
             problems += [f"{self.path / name} is no part of the zoo" for name in strangers]
         return problems
 
+    def files(self) -> list[str]:
+        """The files of a finished zoo, relative to its folder: those that its manifests list, and these themselves."""
+        names = ["manifest.json", *self._manifest()]
+        for block in self._blocks():
+            names += [f"weights/{block.name}/{name}" for name in block._files()]
+        return names
+
     # --------------------------------------------------------------------------------------- inside
 
     def _manifest(self) -> dict[str, dict[str, Any]]:
@@ -927,19 +934,11 @@ def _damage(file: Path, entry: dict[str, Any], by_hash: bool = True) -> str | No
         size = file.stat().st_size
         if size != entry["bytes"]:
             return f"is damaged ({size} bytes, not {entry['bytes']})"
-        if by_hash and _sha256(file) != entry["sha256"]:
+        if by_hash and hash_of(file) != entry["sha256"]:
             return "is damaged (its hash is not the one in the manifest)"
     except FileNotFoundError:
         return "is missing"
     return None
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with open(file, "rb") as data:
-        while chunk := data.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _write(file: Path, data: bytes) -> dict[str, Any]:

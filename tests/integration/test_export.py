@@ -1,0 +1,114 @@
+"""`task=export`: what others read of it is what the zoo holds."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.integration.test_train_zoo import configure, train
+from tests.published_zoo import CNN
+from zoo import Zoo
+from zoo.errors import UserError
+from zoo.export import export_zoo
+from zoo.imports import import_zoo
+from zoo.store import SCORES
+
+WORDS = ["zoo=digits_hyp10r", "zoo.models=20", "zoo.epochs=2"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    path = tmp_path_factory.mktemp("export")
+    train(path, *WORDS)
+    return path
+
+
+def exported(root, form: str):
+    export_zoo(configure(root, *WORDS, "task=export", f"format={form}"))
+    return Zoo.open(root / "zoos" / "digits_hyp10r"), root / "exports" / f"digits_hyp10r_{form}"
+
+
+def test_raw_and_back(root, tmp_path):
+    zoo, folder = exported(root, "raw")
+    import_zoo(configure(tmp_path, WORDS[0], "zoo.models=null", "task=import", f"source={folder}", "engine.threads=1"))
+    back = Zoo.open(tmp_path / "zoos" / "digits_hyp10r")
+    assert np.array_equal(back.weights(), zoo.weights(), equal_nan=True)
+    pd.testing.assert_frame_equal(back.metrics, zoo.metrics)
+    pd.testing.assert_frame_equal(back.models.drop(columns="trial"), zoo.models)
+    assert pd.read_csv(tmp_path / "imports" / "digits_hyp10r.csv").empty
+
+
+def test_the_published_network_reads_a_raw_checkpoint(root):
+    zoo, folder = exported(root, "raw")
+    x = torch.randn(3, 1, 28, 28)
+    for dropout in (0.0, 0.5):
+        row = zoo.models[zoo.models["dropout"] == dropout].iloc[0]
+        trial = next(folder.glob(f"*_{row['model_id']:05d}_*"))
+        theirs = CNN(1, row["activation"], dropout)
+        theirs.load_state_dict(torch.load(trial / "checkpoint_000002" / "checkpoints", weights_only=True))
+        ours = zoo.module(row["model_id"], 2)
+        assert torch.equal(theirs.eval()(x), ours.eval()(x))
+
+
+def test_the_hub_folder_is_a_zoo_with_a_card_that_the_hub_reads(root):
+    from huggingface_hub import DatasetCard
+
+    zoo, folder = exported(root, "hub")
+    copy = Zoo.open(folder)
+    assert copy.verify() == []
+    assert np.array_equal(copy.weights(), zoo.weights(), equal_nan=True)
+    assert zoo.verify() == [], "the zoo itself is as it was"
+    card = DatasetCard.load(folder / "README.md")
+    assert card.data.license == "cc-by-4.0"
+    assert "model-zoo" in card.data.tags
+    shown = {one["config_name"]: one["data_files"] for one in card.data.to_dict()["configs"]}
+    assert {name: len(pd.read_parquet(folder / file)) for name, file in shown.items()} == {"models": 20, "metrics": 60}
+    assert "# Zoo digits_hyp10r" in card.text
+
+
+@pytest.mark.filterwarnings("ignore")  # mlcroissant's own
+def test_croissant_is_valid_and_its_records_are_the_tables(root):
+    import mlcroissant as mlc
+
+    zoo, folder = exported(root, "croissant")
+    dataset = mlc.Dataset(jsonld=str(folder / "croissant.json"))
+    assert not dataset.metadata.ctx.issues.errors
+    for name, table in (("models", zoo.models), ("metrics", zoo.metrics)):
+        records = pd.DataFrame(list(dataset.records(name)))
+        assert list(records.columns) == [f"{name}/{column}" for column in table.columns]
+        assert len(records) == len(table)
+        column = {"models": "seed", "metrics": "test_acc"}[name]
+        assert records[f"{name}/{column}"].astype(float).tolist() == table[column].astype(float).tolist()
+    altered = folder / "models.parquet"
+    altered.unlink()
+    zoo.models.head(3).to_parquet(altered)
+    with pytest.raises(Exception, match="models.parquet") as refused:
+        list(mlc.Dataset(jsonld=str(folder / "croissant.json")).records("models"))
+    assert "hash" in repr(refused.value.__cause__).lower()
+
+
+def test_csv(root):
+    zoo, folder = exported(root, "csv")
+    weights = pd.read_csv(folder / "weights-0002.csv")
+    assert np.array_equal(
+        weights.drop(columns="model_id").to_numpy(np.float32), zoo.weights(epochs=[2])[:, 0], equal_nan=True
+    )
+    assert weights.columns[1] == "conv1.weight[0,0,0,0]"
+    metrics = pd.read_csv(folder / "metrics.csv")
+    assert np.allclose(metrics[SCORES], zoo.metrics[SCORES], equal_nan=True)
+    assert pd.read_csv(folder / "models.csv")["seed"].tolist() == zoo.models["seed"].tolist()
+
+
+def test_again_replaces_and_what_cannot_be_is_told(root, tmp_path):
+    _, folder = exported(root, "csv")
+    (folder / "stray").write_text("")
+    exported(root, "csv")
+    assert not (folder / "stray").exists()
+    with pytest.raises(UserError, match="make it with"):
+        export_zoo(configure(tmp_path, "zoo=digits_seed", "task=export"))
+    train(tmp_path, "zoo=digits_seed", "arch=cnn_s_res", "zoo.epochs=0", "zoo.name=res")
+    with pytest.raises(UserError, match="plain chain"):
+        export_zoo(
+            configure(tmp_path, "zoo=digits_seed", "arch=cnn_s_res", "zoo.name=res", "task=export", "format=raw")
+        )
+    assert not (tmp_path / "exports" / "res_raw").exists()
