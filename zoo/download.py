@@ -73,7 +73,7 @@ def find_files(
     for key, file in list(missing.items()):
         try:
             found[key] = _download(dataset, key, file, own_folder)
-        except _Unavailable as reason:
+        except Unavailable as reason:
             names = ", ".join(missing_file.name for missing_file in missing.values())
             looked = ", ".join(str(folder) for folder in (own_folder, *shared_folders))
             # One will do: the files of another dataset, say, all differ in the same way.
@@ -149,25 +149,45 @@ def _content_md5(path: Path) -> str:
     return digest.hexdigest()
 
 
-class _Unavailable(Exception):
+class Unavailable(Exception):
     """Why a file could not be downloaded, in half a sentence."""
 
 
 def _download(dataset: str, key: str, file: FileConfig, folder: Path) -> Path:
-    """Download one file into a folder; raise _Unavailable if that fails, UserError if it is the wrong file."""
+    """Download one file of a dataset into a folder; raise Unavailable if that fails, UserError if it is the wrong file."""
     config_key = f"dataset.files.{key}"
     if file.url is None:
-        raise _Unavailable(f"no address to download it from is set ({config_key}.url)")
+        raise Unavailable(f"no address to download it from is set ({config_key}.url)")
     if file.md5 is None:
-        raise _Unavailable(f"it is not downloaded because no hash is pinned ({config_key}.md5)")
+        raise Unavailable(f"it is not downloaded because no hash is pinned ({config_key}.md5)")
+    path = fetch(f"Dataset {dataset}", file.name, file.url, f"md5:{file.md5}", folder)
+    complaint = _complaint(path, file)
+    if complaint is not None:
+        raise UserError(f"{complaint}; {config_key}.md5 and {config_key}.content_md5 contradict each other.")
+    return path
 
+
+def fetch(what: str, name: str, url: str, digest: str, folder: Path) -> Path:
+    """Download a file into a folder, where it appears once it is complete and its hash is right.
+
+    Args:
+        what: begins the sentences that tell what went wrong.
+        name: of the file.
+        url: where it is.
+        digest: "md5:…" or "sha256:…".
+        folder: made if need be.
+
+    Raises:
+        Unavailable: if that fails.
+        UserError: if it is the wrong file, or cannot be written.
+    """
     # pooch writes to a temporary file beside the target, checks the hash, then renames: a download cut half-way leaves
     # nothing under the real name. allow_updates=False: never replace a file that another process put there meanwhile.
     fetcher = pooch.create(
         path=folder,
         base_url="",
-        registry={file.name: f"md5:{file.md5}"},
-        urls={file.name: file.url},
+        registry={name: digest},
+        urls={name: url},
         retry_if_failed=RETRIES,
         allow_updates=False,
     )
@@ -177,25 +197,20 @@ def _download(dataset: str, key: str, file: FileConfig, folder: Path) -> Path:
         hooks={"response": _on_response},
     )
     try:
-        path = Path(fetcher.fetch(file.name, downloader=downloader))
+        return Path(fetcher.fetch(name, downloader=downloader))
     except requests.HTTPError as error:  # its message is "404 Client Error: Not Found for url: …"
-        raise _Unavailable(f"{file.url} answered {str(error).partition(' for url')[0]}") from error
+        raise Unavailable(f"{url} answered {str(error).partition(' for url')[0]}") from error
     except requests.RequestException as error:
-        raise _Unavailable(
-            f"downloading from {urlsplit(file.url).netloc} failed ({type(error).__name__}; no network?)"
+        raise Unavailable(
+            f"downloading from {urlsplit(url).netloc} failed ({type(error).__name__}; no network?)"
         ) from error
     except ValueError as error:  # pooch's word for a wrong hash: its first sentence holds both
         raise UserError(
-            f"Dataset {dataset}: {file.url} does not give the published file ({str(error).partition('. ')[0]}); "
+            f"{what}: {url} does not give the published file ({str(error).partition('. ')[0]}); "
             f"nothing was kept: try again later, or put the right file into {folder}."
         ) from error
     except OSError as error:
-        raise UserError(f"Dataset {dataset}: cannot write {folder / file.name} ({error}); see paths.data.") from error
-
-    complaint = _complaint(path, file)
-    if complaint is not None:
-        raise UserError(f"{complaint}; {config_key}.md5 and {config_key}.content_md5 contradict each other.")
-    return path
+        raise UserError(f"{what}: cannot write {folder / name} ({error}); see paths.data.") from error
 
 
 def _on_response(response: requests.Response, *args: object, **kwargs: object) -> None:

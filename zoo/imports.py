@@ -40,6 +40,7 @@ from zoo.training import (
     read_images,
     training_protocol,
 )
+from zoo.zenodo import download_zoo
 
 MODELS_A_BLOCK = 100
 LOCAL = ("paths.", "logger", "engine.threads", "task", "source")  # overrides that concern this machine only
@@ -51,9 +52,12 @@ MOST_APART = 0.005  # in accuracy: rounding may turn a few images
 
 def import_problems(config: Config) -> list[str]:
     """What forbids task=import, a sentence each."""
-    if config.source is None:
-        return ["source: is missing; give the folder of a downloaded zoo: task=import zoo=mnist_seed source=DIR"]
-    return [] if Path(config.source).is_dir() else [f"source: {config.source} is not a folder"]
+    source = config.source
+    if source is None:
+        return ["source: is missing; give a folder, or zenodo: task=import zoo=mnist_seed source=DIR"]
+    if source.partition(":")[0] == "zenodo":
+        return []
+    return [] if Path(source).is_dir() else [f"source: {source} is not a folder"]
 
 
 def import_zoo(config: Config) -> None:
@@ -62,7 +66,15 @@ def import_zoo(config: Config) -> None:
     Raises:
         UserError: if there are none, or they are of another architecture than the config's.
     """
-    trials, others = find_trials(Path(config.source or ""))
+    source = config.source or ""
+    if source.partition(":")[0] == "zenodo":
+        preset = next(
+            (word.removeprefix("zoo=") for word in config.overrides if word.startswith("zoo=")), config.zoo.name
+        )
+        folder = download_zoo(preset, source, Path(config.paths.data))
+    else:
+        folder = Path(source)
+    trials, others = find_trials(folder)
     trials = trials[: config.zoo.models]
     config, arch = _first(config, trials)
     last = Counter(max(trial.states, default=0) for trial in trials).most_common(1)[0][0]

@@ -82,7 +82,7 @@ def test_croissant_is_valid_and_its_records_are_the_tables(root):
     altered = folder / "models.parquet"
     altered.unlink()
     zoo.models.head(3).to_parquet(altered)
-    with pytest.raises(Exception, match="models.parquet") as refused:
+    with pytest.raises(Exception, match=r"models\.parquet") as refused:
         list(mlc.Dataset(jsonld=str(folder / "croissant.json")).records("models"))
     assert "hash" in repr(refused.value.__cause__).lower()
 

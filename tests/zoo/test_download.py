@@ -1,15 +1,13 @@
 import gzip
 import hashlib
-import http.server
 import logging
-import threading
-from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.loopback import Server, serving
 from zoo import download
 from zoo.download import FileConfig, find_files
 from zoo.errors import UserError
@@ -21,50 +19,12 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content).hexdigest()
 
 
-@dataclass
-class Server:
-    """What a web server sends under each path; `cut[path]` counts the answers that break off half-way."""
-
-    address: str = ""
-    content: dict[str, bytes] = field(default_factory=dict)
-    headers: dict[str, str] = field(default_factory=dict)
-    cut: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    requests: list[str] = field(default_factory=list)
-
-
 @pytest.fixture
 def server(monkeypatch) -> Iterator[Server]:
-    state = Server()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            state.requests.append(self.path)
-            content = state.content.get(self.path)
-            if content is None:
-                self.send_error(404)
-                return
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            for name, value in state.headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if state.cut[self.path] > 0:
-                state.cut[self.path] -= 1
-                content = content[: len(content) // 2]
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
     # Requests would ask a proxy of the environment for 127.0.0.1 too.
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        state.address = f"http://127.0.0.1:{httpd.server_address[1]}"
-        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving() as state:
         yield state
-        httpd.shutdown()
-        thread.join()
 
 
 @pytest.fixture(autouse=True)

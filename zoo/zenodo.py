@@ -1,0 +1,109 @@
+"""The published zoos on Zenodo: which record and archive each is, downloaded and unpacked (Model Zoos, appendix)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from urllib.parse import quote
+
+import requests
+
+from zoo.download import Unavailable, fetch
+from zoo.errors import UserError
+
+ZENODO = "https://zenodo.org"
+TIMEOUT = 60.0  # seconds
+RECORDS = {  # 10.5281/zenodo.…, by the beginning of a preset's name
+    "mnist": 6632086,
+    "fmnist": 6632104,
+    "svhn": 6632120,
+    "usps": 6633626,
+    "cifar10": 6620868,
+    "stl10": 6631783,
+}
+
+
+def _experiments() -> dict[str, str]:
+    """The names of the experiments' folders by preset: hardly two are made by the same rule."""
+    found = {}
+    for preset, name, seed in (("mnist", "mnist", "seeds"), ("fmnist", "f_mnist", "seeds"), ("svhn", "svhn", "seeds"),
+                               ("usps", "usps", "seed")):  # fmt: skip
+        found[f"{preset}_seed"] = f"tune_zoo_{name}_uniform"
+        for kind, word in (("hyp10r", "random"), ("hyp10f", "fixed")):
+            found[f"{preset}_{kind}"] = f"tune_zoo_{name}_hyperparameter_10_{word}_{seed}"
+    for preset, name, size in (("cifar10", "cifar10", "small"), ("cifar10_m", "cifar10", "large"),
+                               ("stl10", "stl", "small"), ("stl10_m", "stl", "large")):  # fmt: skip
+        found[f"{preset}_seed"] = f"tune_zoo_{name}_uniform_{size}"
+        for kind, word in (("hyp10r", "random"), ("hyp10f", "fixed")):
+            found[f"{preset}_{kind}"] = f"tune_zoo_{name}_{size}_hyperparameter_10_{word}_seeds"
+    return found | {"stl10_seed": "tune_zoo_stl_small_uniform", "stl10_m_seed": "tune_zoo_stl_uniform_large"}
+
+
+EXPERIMENTS = _experiments()
+
+
+def download_zoo(preset: str, source: str, data: Path) -> Path:
+    """The unpacked raw folder of a published zoo, from <data>/zoos/<record>/ or downloaded to there.
+
+    Args:
+        preset: its name.
+        source: "zenodo", or "zenodo:FILE" for a certain file of the record.
+        data: the folder of downloaded data.
+
+    Raises:
+        UserError: if the zoo is not on Zenodo, the record has no such file, or it cannot be had.
+    """
+    number = RECORDS.get(preset.partition("_")[0])
+    if number is None or preset not in EXPERIMENTS:
+        raise UserError(f"source: zoo={preset} is not on Zenodo; there are {', '.join(sorted(EXPERIMENTS))}")
+    folder, wanted = data / "zoos" / str(number), source.partition(":")[2] or f"{EXPERIMENTS[preset]}.zip"
+    unpacked = folder / Path(wanted).stem
+    if unpacked.is_dir():
+        return unpacked
+    try:
+        files = _files(number)
+        if wanted not in files:
+            raise UserError(
+                f"source: record {number} of Zenodo has no {wanted}, but {', '.join(sorted(files))}; "
+                "choose the raw zoo among them: source=zenodo:FILE"
+            )
+        archive = fetch(f"Zoo {preset}", wanted, *files[wanted], folder)
+    except Unavailable as reason:
+        raise UserError(
+            f"Zoo {preset}: {reason}; get {wanted} from https://doi.org/10.5281/zenodo.{number}, unpack it, and give its "
+            "folder: source=DIR"
+        ) from reason
+    return _unpack(archive, unpacked)
+
+
+def _files(number: int) -> dict[str, tuple[str, str]]:
+    """The files of a record: address and hash, by name."""
+    address = f"{ZENODO}/api/records/{number}"
+    try:
+        response = requests.get(address, timeout=TIMEOUT)
+        response.raise_for_status()
+        listed = response.json()["files"]
+        return {
+            one["key"]: (f"{ZENODO}/records/{number}/files/{quote(one['key'])}?download=1", one["checksum"])
+            for one in listed
+        }
+    except (requests.RequestException, ValueError, LookupError) as error:
+        raise Unavailable(f"{address} cannot be read ({type(error).__name__}; no network?)") from error
+
+
+def _unpack(archive: Path, target: Path) -> Path:
+    """Unpack a zip; the folder is there once all of it is. No file leaves the folder, whatever it is called."""
+    part = target.with_name(f"{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            for member in packed.infolist():
+                if ".." in Path(member.filename).parts or Path(member.filename).is_absolute():
+                    raise UserError(f"{archive}: {member.filename} would leave the folder; nothing was unpacked")
+            packed.extractall(part)
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{archive} is no zip ({error}); choose the raw zoo: source=zenodo:FILE") from error
+    os.replace(part, target)
+    return target
