@@ -159,6 +159,63 @@ def test_layers_are_found_by_order(tmp_path, kind, arch, channels, shape, dropou
     assert list(names.values()) == list(module.state_dict())
 
 
+def test_a_sparsified_twin(tmp_path):
+    """Beside each weight the logarithm of its variance; linear layers have one for their biases that nobody uses."""
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for name, value in CNN(1, "tanh", 0.0).state_dict().items():
+        layer, what = name.rsplit(".", 1)
+        state[name] = value
+        state[f"{layer}.log_sigma2{'_bias' * (what == 'bias')}"] = torch.randn(value.shape, generator=generator) * 4 - 6
+    trial = tmp_path / "ard" / "NN_tune_trainable_da045_00000_0_2022"
+    lines = []
+    for epoch in range(2):
+        (trial / f"checkpoint_{epoch:06d}").mkdir(parents=True)
+        torch.save(state, trial / f"checkpoint_{epoch:06d}" / "checkpoints")
+        scores = {"train_loss": 1.0, "train_acc": 0.5, "test_loss": 1.0, "test_acc": 0.5, "sparsity_ratio": 0.1}
+        lines.append(json.dumps({**scores, "training_iteration": epoch}))
+    (trial / "result.json").write_text("\n".join(lines))
+    (trial / "params.json").write_text(json.dumps(params(7)))
+    words = ["zoo=digits_seed", "zoo.models=null", "task=import", f"source={tmp_path / 'ard'}", "engine.threads=1"]
+    import_zoo(configure(tmp_path, *words))
+    twin, masked = (Zoo.open(tmp_path / "zoos" / name) for name in ("digits_seed_vd", "digits_seed_vd_masked"))
+    dropped, plain = [], []
+    for name, value in state.items():
+        layer, what = name.rsplit(".", 1)
+        if what in ("weight", "bias"):
+            limit = 8 if int(layer.split(".")[1]) < 9 else 10
+            spread = state[f"{layer}.log_sigma2{'_bias' * (what == 'bias')}"]
+            alpha = (spread - 2 * torch.log(value.abs() + 1e-15)).clamp(-limit, limit)
+            out = (alpha >= 3) & (what == "weight" or limit == 8)  # biases of linear layers stay
+            plain.append(torch.where(out, 0.0, value).reshape(-1))
+            dropped += [out.reshape(-1)] if what == "weight" else []
+    assert torch.equal(torch.tensor(masked.weights(epochs=[1])[0, 0]), torch.cat(plain))
+    share = torch.cat(dropped).float().mean().item()
+    assert 0.05 < share < 0.95
+    assert twin.metrics["sparsity"].tolist() == pytest.approx([share] * 2)
+
+
+def test_a_resnet_with_its_running_statistics(tmp_path, capsys):
+    described = architecture(configure(tmp_path, "zoo=cifar10_resnet18_seed"))
+    module = described.module()
+    with torch.no_grad():
+        module.bn1.running_mean += 3
+    trial = tmp_path / "resnet19" / "NN_tune_trainable_00000_0"
+    (trial / "checkpoint_000000").mkdir(parents=True)
+    torch.save(module.state_dict(), trial / "checkpoint_000000" / "checkpoints")
+    (trial / "result.json").write_text(json.dumps({"training_iteration": 0, "test_acc": 0.1}) + "\n")
+    (trial / "params.json").write_text(json.dumps(params(3)))
+    import_zoo(
+        configure(tmp_path, "zoo=cifar10_resnet18_seed", "zoo.models=null", "task=import", f"source={tmp_path / 'resnet19'}",
+                  "engine.threads=1")
+    )  # fmt: skip
+    zoo = Zoo.open(tmp_path / "zoos" / "cifar10_resnet18_seed")
+    back = zoo.state_dict(0, 0)
+    assert list(back) == list(dict(module.named_parameters())) + list(dict(module.named_buffers()))
+    assert all(torch.equal(back[name], value) for name, value in module.state_dict().items())
+    assert "Accuracies were not checked" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
