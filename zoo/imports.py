@@ -30,7 +30,7 @@ from zoo.networks import predictions
 from zoo.raw import Trial, find_trials, is_variational, read_state, scores, vectors
 from zoo.sparsify import store_masked
 from zoo.spec import deal_splits
-from zoo.store import FACTORS, SCORES, SPLITS, Zoo
+from zoo.store import FACTORS, SCORES, SPLITS, WEIGHT_MAX_ABS, Block, Zoo
 from zoo.training import (
     PopulationProgress,
     architecture,
@@ -66,40 +66,19 @@ def import_zoo(config: Config) -> None:
     Raises:
         UserError: if there are none, or they are of another architecture than the config's.
     """
-    source = config.source or ""
-    if source.partition(":")[0] == "zenodo":
-        preset = next(
-            (word.removeprefix("zoo=") for word in config.overrides if word.startswith("zoo=")), config.zoo.name
-        )
-        folder = download_zoo(preset, source, Path(config.paths.data))
-    else:
-        folder = Path(source)
-    trials, others = find_trials(folder)
+    trials, others = find_trials(_folder(config))
     trials = trials[: config.zoo.models]
     config, arch = _first(config, trials)
     last = Counter(max(trial.states, default=0) for trial in trials).most_common(1)[0][0]
     models, problems = models_of(trials, config)
     problems |= {name: ["is no part of a published zoo"] for name in others}
     path = Path(config.paths.root) / "zoos" / config.zoo.name
-    description = describe(config, arch, last)
-    description["metrics"] += further_metrics(trials)
-    zoo = Zoo.create(path, description, models)
+    zoo = Zoo.create(path, describe(config, arch, last, further_metrics(trials)), models)
     with PopulationProgress(models, last) as progress, reader(config.engine.threads or os.cpu_count() or 1) as read:
         for block in zoo.blocks(config.zoo.block_size or (1 if arch.is_module else MODELS_A_BLOCK)):
             with block:
                 progress.skip(block)
-                own = [trials[i] for i in block.models]
-                for epoch in block.pending:
-                    files = [trial.states.get(epoch) for trial in own]
-                    parts = read(
-                        [(files[i : i + STATES_AT_ONCE], arch.to_dict()) for i in range(0, len(own), STATES_AT_ONCE)]
-                    )
-                    weights, buffers = (np.concatenate(arrays) for arrays in zip(*parts))
-                    metrics = _metrics(own, epoch, weights, arch, description["metrics"])
-                    state = {"weights": weights} | ({"buffers": buffers} if arch.n_buffers else {})
-                    block.commit(epoch, state, metrics, {"step": np.zeros(len(own), np.int64)})
-                    progress.advance(block, 1)
-                    progress.committed(block, float(np.nanmean(metrics["test_acc"])))
+                store_block(block, [trials[i] for i in block.models], arch, read, progress)
     zoo.finalise()
     zoo = Zoo.open(path)
     for trial, found in zip(trials, _problems(zoo, trials, arch)):
@@ -109,6 +88,15 @@ def import_zoo(config: Config) -> None:
         store_masked(config, zoo)
     _report(config, problems)
     _check_accuracy(config, zoo)
+
+
+def _folder(config: Config) -> Path:
+    """Where the trials lie, once they are downloaded."""
+    source = config.source or ""
+    if source.partition(":")[0] != "zenodo":
+        return Path(source)
+    named = (word.removeprefix("zoo=") for word in config.overrides if word.startswith("zoo="))
+    return download_zoo(next(named, config.zoo.name), source, Path(config.paths.data))
 
 
 def _first(config: Config, trials: list[Trial]) -> tuple[Config, Architecture]:
@@ -167,8 +155,8 @@ def models_of(trials: list[Trial], config: Config) -> tuple[pd.DataFrame, dict[s
     return pd.DataFrame(rows).astype({"seed": np.int64, "model_id": np.int64}), problems
 
 
-def describe(config: Config, arch: Architecture, last: int) -> dict[str, Any]:
-    """What zoo.json records of an imported zoo: what is known of it."""
+def describe(config: Config, arch: Architecture, last: int, further: list[str]) -> dict[str, Any]:
+    """What zoo.json records of an imported zoo: what is known of it; `further` are metrics beside the usual scores."""
     spec: dict[str, Any] = {"kind": "imported", "trials": "raw layout of the published zoos"}
     sparse = list(arch.sparsity(torch.zeros(1, arch.n_parameters)))
     if arch.variational:
@@ -191,7 +179,7 @@ def describe(config: Config, arch: Architecture, last: int) -> dict[str, Any]:
         },
         "engine": {"name": "imported"},
         "epochs": last,
-        "metrics": [*SCORES, *(sparse if arch.variational else [])],
+        "metrics": [*SCORES, *(sparse if arch.variational else []), *further],
         "command": command(config, LOCAL).replace("run.py", "run.py task=import source=DIR"),
     }
 
@@ -209,6 +197,27 @@ def reader(processes: int) -> Iterator[Callable[[Sequence[Part]], list[Any]]]:
         return
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         yield lambda parts: list(pool.map(read_part, parts))
+
+
+def store_block(
+    block: Block,
+    trials: list[Trial],
+    arch: Architecture,
+    read: Callable[[Sequence[Part]], list[Any]],
+    progress: PopulationProgress,
+) -> None:
+    """Read the missing epochs of a block's trials, and commit them."""
+    names = [name for name in block.zoo.description["metrics"] if name != WEIGHT_MAX_ABS]
+    for epoch in block.pending:
+        files = [trial.states.get(epoch) for trial in trials]
+        parts = [(files[i : i + STATES_AT_ONCE], arch.to_dict()) for i in range(0, len(files), STATES_AT_ONCE)]
+        weights, buffers = (np.concatenate(arrays) for arrays in zip(*read(parts)))
+        metrics = _metrics(trials, epoch, weights, arch, names)
+        state = {"weights": weights} | ({"buffers": buffers} if arch.n_buffers else {})
+        block.commit(epoch, state, metrics, {"step": np.zeros(len(trials), np.int64)})
+        progress.advance(block, 1)
+        known = metrics["test_acc"][np.isfinite(metrics["test_acc"])]
+        progress.committed(block, float(known.mean()) if len(known) else float("nan"))
 
 
 def read_part(part: Part) -> tuple[np.ndarray, np.ndarray]:
@@ -301,7 +310,8 @@ def _check_accuracy(config: Config, zoo: Zoo) -> None:
         return
     models, metrics = zoo.models, zoo.metrics
     last = metrics[metrics["epoch"] == zoo.epochs[-1]].set_index("model_id")["test_acc"]
-    fine = [m for m in models.loc[models["status"] == "ok", "model_id"] if models["activation"][m] in ACTIVATIONS]
+    known = (models["status"] == "ok") & models["activation"].isin(ACTIVATIONS) & np.isfinite(last.to_numpy())
+    fine = models.loc[known, "model_id"].tolist()
     chosen = [fine[i] for i in np.unique(np.linspace(0, len(fine) - 1, CHECKED).round().astype(int))] if fine else []
     if not chosen:
         return

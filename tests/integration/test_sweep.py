@@ -329,7 +329,7 @@ def test_a_stage_that_fails_on_slurm_is_told_and_stops_its_zoo_only(slurm, whole
 LONG = [
     "zoo=digits_seed",
     "zoo.models=2",
-    "zoo.epochs=600",
+    "zoo.epochs=1800",
     "dataset.train_size=300",
     "logger=none",
     "engine.threads=1",
@@ -368,8 +368,8 @@ def queued_again(environment, root: Path, *words) -> str:
 @pytest.mark.parametrize(
     "words",
     [
-        # SLURM's shortest limit is a minute; told 48 s before, the job stops after 12 s.
-        ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=48"],
+        # SLURM's shortest limit is a minute; told 38 s before, the job stops after 22 s.
+        ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=38"],
         # A job of another partition takes the whole machine.
         ["hydra.launcher.partition=low", "hydra.launcher.timeout_min=60", "hydra.launcher.cpus_per_task=4"],
     ],
