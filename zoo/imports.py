@@ -10,9 +10,9 @@ import dataclasses
 import multiprocessing
 import os
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -186,32 +186,49 @@ def describe(config: Config, arch: Architecture, last: int, further: list[str]) 
 
 # ------------------------------------------------------------------------------------------------ reading states
 
-Part = tuple[list[Path | None], dict[str, Any]]  # files of states, and their architecture
+Files = list[Path | None]  # the states of some models at an epoch; None: there is none
+States = tuple[np.ndarray, np.ndarray]  # their weights and buffers: float32 [models, values]
 
 
 @contextmanager
-def reader(processes: int) -> Iterator[Callable[[Sequence[Part]], list[Any]]]:
-    """What reads parts of a zoo: in processes of their own, because reading keeps Python busy."""
+def reader(processes: int) -> Iterator[Callable[[Sequence[Files], Architecture], Iterator[States]]]:
+    """What reads one epoch after the other, some ahead: in processes of their own, because reading keeps Python busy."""
     if processes == 1:
-        yield lambda parts: [read_part(part) for part in parts]
+        yield lambda epochs, arch: (read_states(files, arch.to_dict()) for files in epochs)
         return
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        yield lambda parts: list(pool.map(read_part, parts))
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawned, torch.set_num_threads, (1,)) as pool:
+
+        def read(epochs: Sequence[Files], arch: Architecture) -> Iterator[States]:
+            ahead: deque[list[Future[States]]] = deque()
+            for files in epochs:
+                parts = [files[i : i + STATES_AT_ONCE] for i in range(0, len(files), STATES_AT_ONCE)]
+                ahead.append([pool.submit(read_states, part, arch.to_dict()) for part in parts])
+                if len(ahead) > processes:
+                    yield _joined(ahead.popleft())
+            while ahead:
+                yield _joined(ahead.popleft())
+
+        yield read
+
+
+def _joined(parts: list[Future[States]]) -> States:
+    weights, buffers = zip(*(part.result() for part in parts))
+    return np.concatenate(weights), np.concatenate(buffers)
 
 
 def store_block(
     block: Block,
     trials: list[Trial],
     arch: Architecture,
-    read: Callable[[Sequence[Part]], list[Any]],
+    read: Callable[[Sequence[Files], Architecture], Iterator[States]],
     progress: PopulationProgress,
 ) -> None:
     """Read the missing epochs of a block's trials, and commit them."""
     names = [name for name in block.zoo.description["metrics"] if name != WEIGHT_MAX_ABS]
-    for epoch in block.pending:
-        files = [trial.states.get(epoch) for trial in trials]
-        parts = [(files[i : i + STATES_AT_ONCE], arch.to_dict()) for i in range(0, len(files), STATES_AT_ONCE)]
-        weights, buffers = (np.concatenate(arrays) for arrays in zip(*read(parts)))
+    pending = block.pending
+    files = [[trial.states.get(epoch) for trial in trials] for epoch in pending]
+    for epoch, (weights, buffers) in zip(pending, read(files, arch)):
         metrics = _metrics(trials, epoch, weights, arch, names)
         state = {"weights": weights} | ({"buffers": buffers} if arch.n_buffers else {})
         block.commit(epoch, state, metrics, {"step": np.zeros(len(trials), np.int64)})
@@ -220,17 +237,22 @@ def store_block(
         progress.committed(block, float(known.mean()) if len(known) else float("nan"))
 
 
-def read_part(part: Part) -> tuple[np.ndarray, np.ndarray]:
-    """The weights and buffers of some states, float32 [states, values]; NaN for one that cannot be read."""
-    torch.set_num_threads(1)
-    files, described = part
+def read_states(files: Files, described: dict[str, Any]) -> States:
+    """The weights and buffers of some states of a described architecture; NaN for one that cannot be read."""
     arch = Architecture.from_dict(described)
     weights = np.full((len(files), arch.n_parameters), np.nan, np.float32)
     buffers = np.full((len(files), arch.n_buffers), np.nan, np.float32)
     for i, file in enumerate(files):
         with suppress(UserError):  # which is told in the end
-            weights[i], buffers[i] = read(file, arch)
+            weights[i], buffers[i] = read_file(file, arch)
     return weights, buffers
+
+
+def read_file(file: Path | None, arch: Architecture) -> States:
+    """The weights and buffers of a state: [values] each. Raises UserError if it is not there, or cannot be read."""
+    if file is None:
+        raise UserError("there is no checkpoint")
+    return vectors(read_state(file), arch)
 
 
 def further_metrics(trials: list[Trial]) -> list[str]:
@@ -251,13 +273,6 @@ def _metrics(
     return found
 
 
-def read(file: Path | None, arch: Architecture) -> tuple[np.ndarray, np.ndarray]:
-    """The weights and buffers of a state. Raises UserError if it is not there, or cannot be read."""
-    if file is None:
-        raise UserError("there is no checkpoint")
-    return vectors(read_state(file), arch)
-
-
 # ------------------------------------------------------------------------------------------------ telling
 
 
@@ -270,7 +285,7 @@ def _problems(zoo: Zoo, trials: list[Trial], arch: Architecture) -> list[list[st
         own = []
         for epoch in lost.get(i, []):  # unreadable, or the network diverged
             try:
-                read(trial.states.get(epoch), arch)
+                read_file(trial.states.get(epoch), arch)
             except UserError as error:
                 own.append(f"epoch {epoch}: {error}")
         if lacking := [epoch for epoch in zoo.epochs if epoch not in trial.results]:

@@ -302,6 +302,8 @@ def test_stages_follow_each_other_on_slurm_when_nobody_looks(slurm, tmp_path):
              "sparsify=magnitude", "sparsify.epochs=1", "analysis.map_states=0", f"paths.root={tmp_path}"]  # fmt: skip
     process = subprocess.Popen([*PROGRAM, *words], env=slurm, stdout=subprocess.PIPE, text=True)
     until(lambda: len([job for job in jobs(slurm, "%j") if job.endswith("analysis")]) == 2)
+    waiting = [line for line in jobs(slurm, "%j %E") if "analysis" in line]
+    assert all("afterany:" in line for line in waiting), waiting
     process.kill()
     assert process.communicate()[0].count("jobs to do") == 3
     until(lambda: not jobs(slurm), seconds=300)
