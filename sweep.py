@@ -231,17 +231,23 @@ class Sweep:
         if stage not in ("zoo", "sparsify"):
             return [Job(zoo, stage, None, words)]
         config = self.configs[zoo]
-        parts = min(self.asked.shards, -(-self.models(zoo) // shard_unit(config)))
+        parts = min(self.asked.shards, -(-self.models(zoo, stage) // shard_unit(config)))
         if parts == 1:
             return [Job(zoo, stage, None, words)]
         shards = [f"{part}/{parts}" for part in range(1, parts + 1)]
         return [Job(zoo, stage, shard, (*words, f"zoo.shard={shard}")) for shard in shards]
 
-    def models(self, zoo: str) -> int:
-        """How many models a zoo will have."""
+    def models(self, zoo: str, stage: str = "zoo") -> int:
+        """How many models a zoo will have; a twin has as many as its source, which may be more than are asked for."""
+        from zoo import Zoo
+        from zoo.errors import UserError
         from zoo.spec import spec_size
 
-        return self.configs[zoo].zoo.models or spec_size(self.configs[zoo].zoo)
+        asked = self.configs[zoo].zoo.models or spec_size(self.configs[zoo].zoo)
+        if stage == "sparsify":
+            with suppress(UserError):  # there is none yet, or it is damaged
+                return max(asked, Zoo.open(self.root / "zoos" / self.configs[zoo].zoo.name).n_models)
+        return asked
 
     def missing(self, stage: str) -> list[Job]:
         """The jobs of a stage that are still to be done: all of them, where the zoo itself is still to be trained."""
@@ -270,7 +276,7 @@ class Sweep:
             return [job for job in jobs if not state["zoo"] or json.loads(self.marker(job).read_text()) != state]
         if stage == "sparsify":
             path, epochs = path.with_name(f"{path.name}_{config.sparsify.name}"), config.sparsify.epochs
-        there, models = Zoo.open(path), self.models(zoo)
+        there, models = Zoo.open(path), self.models(zoo, stage)
         if there.n_models < models or there.epochs[-1] < epochs:
             return jobs
         if not there.finished:

@@ -181,6 +181,11 @@ def test_stages_follow_each_other_and_are_done_again_when_the_zoo_has_grown(tmp_
         assert Zoo.open(tmp_path / "zoos" / name).finished
     card = tmp_path / "analysis" / "digits_seed" / "card.html"
     before = card.stat().st_mtime_ns
+    assert here(*words, "zoo.models=14", "status").returncode == 1, "another sweep: its analysis was never made"
+    fewer = [word for word in words if not word.startswith("stages")]
+    assert "jobs to do" not in here(*fewer, "zoo.models=14", "stages=zoo,sparsify").stdout, (
+        "there are more, and all are done"
+    )
     assert "jobs to do" not in here(*words, "zoo.models=20").stdout
     assert card.stat().st_mtime_ns == before
     words[words.index("stages=zoo,sparsify,analysis,hyperrep,sample")] = "stages=zoo,analysis"
