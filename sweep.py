@@ -27,6 +27,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -543,15 +544,15 @@ def plan(sweep: Sweep) -> Any:
     for column in ("zoo", "jobs", "models", "states", "on disk", "time on a machine like this"):
         table.add_column(column, justify="left" if column == "zoo" else "right")
     paces: dict[str, float] = {}
+    missing = Counter(job.zoo for stage in sweep.asked.stages for job in sweep.missing(stage))
     for zoo, config in sweep.configs.items():
         arch = architecture(config)
         models, start = zoo_models(config, arch)
         found, pace = estimate(config, arch, models), json.dumps([arch.to_dict(), config.engine.name])
-        missing = [job for stage in sweep.asked.stages for job in sweep.missing(stage) if job.zoo == zoo]
         if pace not in paces:
             paces[pace] = float("nan") if machine_problems(config) else seconds_an_image(config, arch, models, start)
         seconds = duration(found.images * paces[pace])
-        table.add_row(zoo, str(len(missing)), str(found.models), f"{found.states:,}", in_bytes(found.size), seconds)
+        table.add_row(zoo, str(missing[zoo]), str(found.models), f"{found.states:,}", in_bytes(found.size), seconds)
     return Group(f"Sweep {sweep.asked.name}: jobs to do, and the whole of each zoo", table)
 
 

@@ -22,9 +22,9 @@ from rich.progress import track
 
 from zoo.architecture import Architecture
 from zoo.config import Config
-from zoo.files import write_file
+from zoo.files import hash_of, write_file
 from zoo.raw import published_names, write_trial
-from zoo.store import Zoo, hash_of
+from zoo.store import Zoo
 from zoo.training import console, open_zoo
 
 NEEDS = {"hub": "huggingface_hub", "croissant": "mlcroissant"}
@@ -61,12 +61,14 @@ def export_zoo(config: Config) -> None:
 
 def export_raw(zoo: Zoo, folder: Path) -> str:
     """The layout of the published zoos."""
-    published_names(Architecture.from_dict(zoo.description["arch"]), 0.0)  # says so if it cannot be
+    arch = Architecture.from_dict(zoo.description["arch"])
+    published_names(arch, 0.0)  # says so if it cannot be
+    models = zoo.models
     metrics = zoo.metrics.sort_values(["model_id", "epoch"]).set_index("model_id")
     spec = {key: zoo.description.get(key) for key in ("name", "spec", "protocol", "dataset")}
     (folder / "config.json").write_text(json.dumps(spec, indent=1))
     for model in _shown(range(zoo.n_models), "models"):
-        write_trial(folder, zoo, model, metrics)
+        write_trial(folder, zoo, arch, models.iloc[model], metrics)
     return f"Read it back with: python run.py task=import zoo={zoo.name} zoo.name=NAME source={{folder}}"
 
 

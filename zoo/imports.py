@@ -32,6 +32,7 @@ from zoo.sparsify import store_masked
 from zoo.spec import deal_splits
 from zoo.store import FACTORS, SCORES, SPLITS, WEIGHT_MAX_ABS, Block, Zoo
 from zoo.training import (
+    MODELS_ON_CPU,
     PopulationProgress,
     architecture,
     command,
@@ -42,7 +43,6 @@ from zoo.training import (
 )
 from zoo.zenodo import download_zoo
 
-MODELS_A_BLOCK = 100
 LOCAL = ("paths.", "logger", "engine.threads", "task", "source")  # overrides that concern this machine only
 STATES_AT_ONCE = 25  # that a process reads before it hands them over
 SHOWN = 10  # problems that are printed
@@ -75,7 +75,7 @@ def import_zoo(config: Config) -> None:
     path = Path(config.paths.root) / "zoos" / config.zoo.name
     zoo = Zoo.create(path, describe(config, arch, last, further_metrics(trials)), models)
     with PopulationProgress(models, last) as progress, reader(config.engine.threads or os.cpu_count() or 1) as read:
-        for block in zoo.blocks(config.zoo.block_size or (1 if arch.is_module else MODELS_A_BLOCK)):
+        for block in zoo.blocks(config.zoo.block_size or (1 if arch.is_module else MODELS_ON_CPU)):
             with block:
                 progress.skip(block)
                 store_block(block, [trials[i] for i in block.models], arch, read, progress)

@@ -186,7 +186,7 @@ def vectors(state: Mapping[str, Tensor], arch: Architecture) -> tuple[np.ndarray
     tensors are matched by name.
 
     Raises:
-        UserError: if tensors are missing, too many or of another shape.
+        UserError: if tensors are missing or of another shape, or if a list of layers is longer or shorter.
     """
     named = dict(state) if arch.is_module else _by_order(state, arch)
     return _vector(named, arch.layout, arch.name), _vector(named, arch.buffer_layout, arch.name)
@@ -194,7 +194,7 @@ def vectors(state: Mapping[str, Tensor], arch: Architecture) -> tuple[np.ndarray
 
 def _by_order(state: Mapping[str, Tensor], arch: Architecture) -> dict[str, Tensor]:
     indices = sorted({int(found[1]) for key in state if (found := re.fullmatch(r"module_list\.(\d+)\.\w+", key))})
-    owners = list(dict.fromkeys(slot.name.rpartition(".")[0] for slot in arch.layout))
+    owners = _layers(arch)
     if len(indices) != len(owners):
         raise UserError(f"it has {len(indices)} layers, but arch={arch.name} has {len(owners)}")
     return {
@@ -203,6 +203,11 @@ def _by_order(state: Mapping[str, Tensor], arch: Architecture) -> dict[str, Tens
         for key, value in state.items()
         if key.startswith(f"module_list.{index}.")
     }
+
+
+def _layers(arch: Architecture) -> list[str]:
+    """The names of the layers that have weights, in order."""
+    return list(dict.fromkeys(slot.name.rpartition(".")[0] for slot in arch.layout))
 
 
 def _vector(named: Mapping[str, Tensor], layout: list[Slot], arch: str) -> np.ndarray:
@@ -223,7 +228,7 @@ def published_names(arch: Architecture, dropout: float) -> dict[str, str]:
     """
     if arch.is_module:
         return {slot.name: slot.name for slot in [*arch.layout, *arch.buffer_layout]}
-    owners = list(dict.fromkeys(slot.name.rpartition(".")[0] for slot in arch.layout))
+    owners = _layers(arch)
     indices, index = [], 0
     for entry in arch.entries or []:
         if entry == "dropout" and not dropout and arch.name != "cnn_m":
@@ -255,17 +260,17 @@ def scores(row: Mapping[str, Any] | None, names: list[str]) -> dict[str, float]:
 # ------------------------------------------------------------------------------------------------ writing
 
 
-def write_trial(folder: Path, zoo: Zoo, model: int, metrics: pd.DataFrame) -> None:
+def write_trial(folder: Path, zoo: Zoo, arch: Architecture, row: pd.Series, metrics: pd.DataFrame) -> None:
     """One model as the folder of a trial, all its states. The optimiser's are left out.
 
     Args:
         folder: of the experiment.
         zoo: finished.
-        model: its id.
+        arch: its architecture.
+        row: the model's, of the zoo's table of models.
         metrics: the zoo's table, indexed by model_id, sorted by epoch.
     """
-    arch = Architecture.from_dict(zoo.description["arch"])
-    row = zoo.models.iloc[model]
+    model = int(row["model_id"])
     params = {theirs: _plain(row[ours]) for theirs, ours in PARAMS.items()}
     params |= {"model::type": arch.name, "model::channels_in": arch.image[0], SPLIT: row["split"]}
     params |= {
