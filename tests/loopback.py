@@ -1,4 +1,4 @@
-"""A web server on loopback that sends what it is told to, whole or cut off."""
+"""A web server on loopback that sends what it is told to, whole, in parts or cut off."""
 
 import http.server
 import threading
@@ -10,13 +10,21 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Server:
-    """What a web server sends under each path; `cut[path]` counts the answers that break off half-way."""
+    """What a web server sends under each path.
+
+    Attributes:
+        cut: how many answers to a path break off half-way.
+        parts: whether it can give the rest of a file (Range).
+        ranges: from which byte on each answer was sent.
+    """
 
     address: str = ""
     content: dict[str, bytes] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     cut: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    parts: bool = True
     requests: list[str] = field(default_factory=list)
+    ranges: list[int] = field(default_factory=list)
 
 
 @contextmanager
@@ -31,7 +39,14 @@ def serving() -> Iterator[Server]:
             if content is None:
                 self.send_error(404)
                 return
-            self.send_response(200)
+            asked = self.headers.get("Range", "") if state.parts else ""
+            begin = int(asked.removeprefix("bytes=").removesuffix("-") or 0)
+            state.ranges.append(begin)
+            if begin >= len(content) > 0:
+                self.send_error(416)
+                return
+            self.send_response(206 if begin else 200)
+            content = content[begin:]
             self.send_header("Content-Length", str(len(content)))
             for name, value in state.headers.items():
                 self.send_header(name, value)

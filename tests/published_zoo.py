@@ -61,7 +61,7 @@ def write_trial(folder: Path, number: int, params: dict, train, test, epochs: in
     for epoch in range(epochs + 1):
         if epoch:
             model.train()
-            for part in torch.randperm(len(train[0])).split(10):
+            for part in torch.randperm(len(train[0])).split(params["training::batchsize"]):
                 optimizer.zero_grad()
                 F.cross_entropy(model(train[0][part]), train[1][part]).backward()
                 optimizer.step()
@@ -79,4 +79,4 @@ def write_trial(folder: Path, number: int, params: dict, train, test, epochs: in
 def params(seed, activation="tanh", dropout=0.0, lr=3e-3):
     return {"model::type": "CNN", "model::channels_in": 1, "model::nlin": activation, "model::dropout": dropout,
             "model::init_type": "uniform", "optim::optimizer": "adam", "optim::lr": lr, "optim::wd": 0.0, "seed": seed,
-            "training::batchsize": 10, "training::epochs_train": 50}  # fmt: skip
+            "training::batchsize": 8, "training::epochs_train": 50}  # fmt: skip

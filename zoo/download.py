@@ -8,7 +8,7 @@ files bear the same names (MNIST and Fashion-MNIST do), so a file there with the
 import gzip
 import hashlib
 import logging
-import sys
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,16 @@ from urllib.parse import urlsplit
 
 import pooch
 import requests
+from tqdm import tqdm
 
 from zoo.errors import UserError
+from zoo.files import locked
 
 log = logging.getLogger(__name__)
 
 RETRIES = 2  # after the first attempt; pooch waits 1 s, then 2 s
+TIMEOUT = 60.0  # seconds without an answer
+CHUNK = 1 << 16  # bytes; what is lost at most when a connection breaks
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -170,6 +174,8 @@ def _download(dataset: str, key: str, file: FileConfig, folder: Path) -> Path:
 def fetch(what: str, name: str, url: str, digest: str, folder: Path) -> Path:
     """Download a file into a folder, where it appears once it is complete and its hash is right.
 
+    What was cut off, or whose process was killed, goes on from where it ended, from `<name>.part`.
+
     Args:
         what: begins the sentences that tell what went wrong.
         name: of the file.
@@ -181,8 +187,8 @@ def fetch(what: str, name: str, url: str, digest: str, folder: Path) -> Path:
         Unavailable: if that fails.
         UserError: if it is the wrong file, or cannot be written.
     """
-    # pooch writes to a temporary file beside the target, checks the hash, then renames: a download cut half-way leaves
-    # nothing under the real name. allow_updates=False: never replace a file that another process put there meanwhile.
+    # pooch downloads to a temporary file, checks the hash, then renames. allow_updates=False: never replace a file that is
+    # there; who waited for the lock finds the file that the other one downloaded.
     fetcher = pooch.create(
         path=folder,
         base_url="",
@@ -191,13 +197,16 @@ def fetch(what: str, name: str, url: str, digest: str, folder: Path) -> Path:
         retry_if_failed=RETRIES,
         allow_updates=False,
     )
-    downloader = pooch.HTTPDownloader(
-        progressbar=sys.stderr.isatty(),
-        headers={"Accept-Encoding": "identity"},
-        hooks={"response": _on_response},
-    )
+    part = folder / f"{name}.part"
+
+    def download(url: str, output_file: str, fetcher: pooch.Pooch) -> None:
+        _continue_download(url, part)
+        os.replace(part, output_file)  # a wrong file does not stay as a part, so that the next attempt begins anew
+
     try:
-        return Path(fetcher.fetch(name, downloader=downloader))
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / f"{name}.lock"):
+            return Path(fetcher.fetch(name, downloader=download))
     except requests.HTTPError as error:  # its message is "404 Client Error: Not Found for url: …"
         raise Unavailable(f"{url} answered {str(error).partition(' for url')[0]}") from error
     except requests.RequestException as error:
@@ -213,8 +222,22 @@ def fetch(what: str, name: str, url: str, digest: str, folder: Path) -> Path:
         raise UserError(f"{what}: cannot write {folder / name} ({error}); see paths.data.") from error
 
 
-def _on_response(response: requests.Response, *args: object, **kwargs: object) -> None:
-    """Keep `.gz` files as sent, though a server declares them as `Content-Encoding: gzip`; let go of error pages."""
-    response.raw.headers.pop("Content-Encoding", None)
-    if not response.ok:
-        response.close()  # pooch raises for it and leaves the connection open
+def _continue_download(url: str, part: Path) -> None:
+    """Append to a file what it lacks of what an address gives; all of it, from a server that cannot give parts."""
+    have = part.stat().st_size if part.exists() else 0
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        if response.status_code == requests.codes.range_not_satisfiable:
+            return  # there is no more: the part is whole, or its hash will be wrong
+        response.raise_for_status()
+        if response.status_code != requests.codes.partial_content:
+            have = 0
+        total = have + int(response.headers.get("Content-Length", 0)) or None
+        with (
+            open(part, "ab" if have else "wb") as out,
+            tqdm(desc=part.stem, total=total, initial=have, unit="B", unit_scale=True, disable=None) as bar,
+        ):
+            response.raw.headers.pop("Content-Encoding", None)  # of a .gz, from some servers: keep it as published
+            for chunk in response.iter_content(CHUNK):
+                out.write(chunk)
+                bar.update(len(chunk))

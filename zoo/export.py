@@ -110,14 +110,14 @@ def export_hub(zoo: Zoo, folder: Path) -> str:
     )
     text = (folder / "README.md").read_text()
     card = DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
-    _replace(folder, "README.md", str(card).encode())
+    _put(folder, "README.md", str(card).encode())
     return "Put it there with: hf upload-large-folder OWNER/NAME --repo-type=dataset {folder}"
 
 
 def export_croissant(zoo: Zoo, folder: Path) -> str:
     """The store and croissant.json: files with their hashes, and the columns of the tables."""
     _copy_store(zoo, folder)
-    write_file(folder / "croissant.json", json.dumps(croissant(zoo, folder).to_json(), indent=1, default=str).encode())
+    _put(folder, "croissant.json", json.dumps(croissant(zoo, folder).to_json(), indent=1, default=str).encode())
     return "Read its tables with: mlcroissant.Dataset(jsonld='{folder}/croissant.json').records('models')"
 
 
@@ -176,8 +176,8 @@ def _copy_store(zoo: Zoo, folder: Path) -> None:
             shutil.copy2(zoo.path / name, folder / name)
 
 
-def _replace(folder: Path, name: str, data: bytes) -> None:
-    """Put other bytes in place of a file of a copied store, and of its entry in the manifest."""
+def _put(folder: Path, name: str, data: bytes) -> None:
+    """Put a file into a copied store, in place of the one there if there is one, and enter it in the manifest."""
     write_file(folder / name, data)
     manifest = json.loads((folder / "manifest.json").read_bytes())
     manifest["files"][name] = {"bytes": len(data), "sha256": hash_of(folder / name)}

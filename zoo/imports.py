@@ -13,7 +13,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from zoo.errors import UserError
 from zoo.files import write_file
 from zoo.images import ImageData
 from zoo.networks import predictions
-from zoo.raw import Trial, find_trials, is_variational, read_state, scores, vectors
+from zoo.raw import Trial, find_trials, is_variational, read_state, read_states, scores, vectors
 from zoo.sparsify import store_masked
 from zoo.spec import deal_splits
 from zoo.store import FACTORS, SCORES, SPLITS, WEIGHT_MAX_ABS, Block, Zoo
@@ -41,7 +41,7 @@ from zoo.training import (
     read_images,
     training_protocol,
 )
-from zoo.zenodo import download_zoo
+from zoo.zenodo import download_zoo, is_zenodo, zenodo_problems
 
 LOCAL = ("paths.", "logger", "engine.threads", "task", "source")  # overrides that concern this machine only
 STATES_AT_ONCE = 25  # that a process reads before it hands them over
@@ -55,8 +55,8 @@ def import_problems(config: Config) -> list[str]:
     source = config.source
     if source is None:
         return ["source: is missing; give a folder, or zenodo: task=import zoo=mnist_seed source=DIR"]
-    if source.partition(":")[0] == "zenodo":
-        return []
+    if is_zenodo(source):
+        return zenodo_problems(_preset(config), source)
     return [] if Path(source).is_dir() else [f"source: {source} is not a folder"]
 
 
@@ -73,7 +73,7 @@ def import_zoo(config: Config) -> None:
     models, problems = models_of(trials, config)
     problems |= {name: ["is no part of a published zoo"] for name in others}
     path = Path(config.paths.root) / "zoos" / config.zoo.name
-    zoo = Zoo.create(path, describe(config, arch, last, further_metrics(trials)), models)
+    zoo = Zoo.create(path, describe(config, arch, last, trials), models)
     with PopulationProgress(models, last) as progress, reader(config.engine.threads or os.cpu_count() or 1) as read:
         for block in zoo.blocks(config.zoo.block_size or (1 if arch.is_module else MODELS_ON_CPU)):
             with block:
@@ -93,10 +93,13 @@ def import_zoo(config: Config) -> None:
 def _folder(config: Config) -> Path:
     """Where the trials lie, once they are downloaded."""
     source = config.source or ""
-    if source.partition(":")[0] != "zenodo":
-        return Path(source)
+    return download_zoo(_preset(config), source, Path(config.paths.data)) if is_zenodo(source) else Path(source)
+
+
+def _preset(config: Config) -> str:
+    """What the command line calls the zoo: its own name may be another one."""
     named = (word.removeprefix("zoo=") for word in config.overrides if word.startswith("zoo="))
-    return download_zoo(next(named, config.zoo.name), source, Path(config.paths.data))
+    return next(named, config.zoo.name)
 
 
 def _first(config: Config, trials: list[Trial]) -> tuple[Config, Architecture]:
@@ -155,20 +158,22 @@ def models_of(trials: list[Trial], config: Config) -> tuple[pd.DataFrame, dict[s
     return pd.DataFrame(rows).astype({"seed": np.int64, "model_id": np.int64}), problems
 
 
-def describe(config: Config, arch: Architecture, last: int, further: list[str]) -> dict[str, Any]:
-    """What zoo.json records of an imported zoo: what is known of it; `further` are metrics beside the usual scores."""
+def describe(config: Config, arch: Architecture, last: int, trials: list[Trial]) -> dict[str, Any]:
+    """What zoo.json records of an imported zoo: what is known of it."""
     spec: dict[str, Any] = {"kind": "imported", "trials": "raw layout of the published zoos"}
     sparse = list(arch.sparsity(torch.zeros(1, arch.n_parameters)))
     if arch.variational:
         spec["start"] = {"zoo": config.zoo.name.removesuffix("_vd")}
     protocol = training_protocol(config)
+    batch_sizes = Counter(trial.params.get("batch_size", protocol.batch_size) for trial in trials)
+    usual = batch_sizes.most_common(1)[0][0]
     return {
         "name": config.zoo.name,
         "about": "Imported: trained by others, with the published code.",
         "published": config.zoo.published,
         "license": config.zoo.license,
         "spec": spec,
-        "protocol": {"batch_size": protocol.batch_size, "schedule": protocol.schedule, "loss": "cross_entropy"},
+        "protocol": {"batch_size": usual, "schedule": protocol.schedule, "loss": "cross_entropy"},
         "arch": arch.to_dict(),
         "dataset": {
             "name": config.dataset.name,
@@ -179,7 +184,7 @@ def describe(config: Config, arch: Architecture, last: int, further: list[str]) 
         },
         "engine": {"name": "imported"},
         "epochs": last,
-        "metrics": [*SCORES, *(sparse if arch.variational else []), *further],
+        "metrics": [*SCORES, *(sparse if arch.variational else []), *further_metrics(trials)],
         "command": command(config, LOCAL).replace("run.py", "run.py task=import source=DIR"),
     }
 
@@ -237,24 +242,6 @@ def store_block(
         progress.committed(block, float(known.mean()) if len(known) else float("nan"))
 
 
-def read_states(files: Files, described: dict[str, Any]) -> States:
-    """The weights and buffers of some states of a described architecture; NaN for one that cannot be read."""
-    arch = Architecture.from_dict(described)
-    weights = np.full((len(files), arch.n_parameters), np.nan, np.float32)
-    buffers = np.full((len(files), arch.n_buffers), np.nan, np.float32)
-    for i, file in enumerate(files):
-        with suppress(UserError):  # which is told in the end
-            weights[i], buffers[i] = read_file(file, arch)
-    return weights, buffers
-
-
-def read_file(file: Path | None, arch: Architecture) -> States:
-    """The weights and buffers of a state: [values] each. Raises UserError if it is not there, or cannot be read."""
-    if file is None:
-        raise UserError("there is no checkpoint")
-    return vectors(read_state(file), arch)
-
-
 def further_metrics(trials: list[Trial]) -> list[str]:
     """The scores that task=export writes beside the published ones."""
     row = next((line for trial in trials for line in trial.results.values()), {})
@@ -284,8 +271,11 @@ def _problems(zoo: Zoo, trials: list[Trial], arch: Architecture) -> list[list[st
     for i, trial in enumerate(trials):
         own = []
         for epoch in lost.get(i, []):  # unreadable, or the network diverged
+            if epoch not in trial.states:
+                own.append(f"epoch {epoch}: there is no checkpoint")
+                continue
             try:
-                read_file(trial.states.get(epoch), arch)
+                vectors(read_state(trial.states[epoch]), arch)
             except UserError as error:
                 own.append(f"epoch {epoch}: {error}")
         if lacking := [epoch for epoch in zoo.epochs if epoch not in trial.results]:

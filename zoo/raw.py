@@ -19,7 +19,8 @@ import math
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +44,7 @@ PARAMS = {  # keys of params.json: a factor, or the seed
     "optim::wd": "weight_decay",
     "model::dropout": "dropout",
 }
+BATCH_SIZE = "training::batchsize"
 SPLIT = "hyperzoo::split"  # in params.json of what we write
 OF_THE_EXPERIMENT = (  # files and folders beside the trials that are known not to be models
     r"config\.json|readme\.md|README\.md|dataset.*\.pt|index_dict.*\.json|experiment_state.*|searcher-state.*|"
@@ -88,7 +90,7 @@ class Trial:
 
     @cached_property
     def params(self) -> dict[str, Any]:
-        """The generating factors and the seed under our names, and `split` where there is one."""
+        """The generating factors and the seed under our names; `batch_size` and `split` where they are told."""
         try:
             read = json.loads(self._text("params.json") or "{}")
         except ValueError:
@@ -96,8 +98,8 @@ class Trial:
             read = {}
         if not read and self.results:
             read = next(iter(self.results.values())).get("config", {})
-        found = {ours: read[theirs] for theirs, ours in PARAMS.items() if read.get(theirs) is not None}
-        return found | ({"split": read[SPLIT]} if SPLIT in read else {})
+        known = PARAMS | {BATCH_SIZE: "batch_size", SPLIT: "split"}
+        return {ours: read[theirs] for theirs, ours in known.items() if read.get(theirs) is not None}
 
     def _text(self, name: str) -> str:
         try:
@@ -128,6 +130,11 @@ def find_trials(source: Path) -> tuple[list[Trial], list[str]]:
             others.append(path.name)
     if trials:
         return sorted(trials, key=lambda trial: (_number(trial.path.name), trial.path.name)), others
+    if (source / "zoo.json").is_file():
+        raise UserError(
+            f"source: {source} is a zoo of hyperzoo already; open it with zoo.Zoo.open, or put the folder under its name into "
+            "<paths.root>/zoos/ and use it by zoo=NAME"
+        )
     inside = [path for path in sorted(source.iterdir()) if path.is_dir()]
     if len(inside) == 1:
         return find_trials(inside[0])
@@ -171,6 +178,21 @@ def read_state(file: Path) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{name} is no state dict")
     return dict(state)
+
+
+def read_states(files: Sequence[Path | None], described: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The weights and buffers of some states of a described architecture: float32 [states, values] each.
+
+    NaN for a state that is not there (None) or cannot be read.
+    """
+    arch = Architecture.from_dict(dict(described))
+    weights = np.full((len(files), arch.n_parameters), np.nan, np.float32)
+    buffers = np.full((len(files), arch.n_buffers), np.nan, np.float32)
+    for i, file in enumerate(files):
+        if file is not None:
+            with suppress(UserError):  # task=import tells these in the end
+                weights[i], buffers[i] = vectors(read_state(file), arch)
+    return weights, buffers
 
 
 def is_variational(state: Mapping[str, Tensor]) -> bool:
@@ -274,7 +296,7 @@ def write_trial(folder: Path, zoo: Zoo, arch: Architecture, row: pd.Series, metr
     params = {theirs: _plain(row[ours]) for theirs, ours in PARAMS.items()}
     params |= {"model::type": arch.name, "model::channels_in": arch.image[0], SPLIT: row["split"]}
     params |= {
-        "training::batchsize": zoo.description["protocol"]["batch_size"],
+        BATCH_SIZE: zoo.description["protocol"]["batch_size"],
         "training::epochs_train": zoo.epochs[-1],
     }
     trial = folder / f"NN_tune_trainable_hyperzoo_{model:05d}_{model}_seed={row['seed']}"

@@ -104,9 +104,11 @@ class Zoo:
                 f"{path / 'zoo.json'} is damaged ({error}): restore it from a copy, or move {path} away and train again"
             ) from error
         if kind != FORMAT or version != FORMAT_VERSION:
+            newer = kind == FORMAT and isinstance(version, int) and version > FORMAT_VERSION
+            remedy = "install a newer hyperzoo" if newer else "install the version of hyperzoo that made it"
             raise UserError(
                 f"{path} has format {kind} {version}, but this version of hyperzoo reads {FORMAT} {FORMAT_VERSION}: "
-                f"install the version of hyperzoo that made it ({description.get('versions', 'not recorded')})"
+                f"{remedy} (made by {description.get('versions', 'a version that was not recorded')})"
             )
         listed = zoo._manifest()
         if listed and listed.get("zoo.json") != _entry(text):
@@ -480,7 +482,7 @@ class Zoo:
         for name, entry in listed.items():
             damage = _damage(self.path / name, entry)
             problems += [f"{self.path / name} {damage}"] if damage else []
-        known = {"manifest.json", *ROOT_FILES, *(name for name in listed if name.startswith("card/"))}
+        known = {"manifest.json", *ROOT_FILES, *listed}
         for block in self._blocks():
             problems += [problem for problem in block.problems() if problem not in problems]
             try:
@@ -489,8 +491,9 @@ class Zoo:
                 known |= {file.relative_to(self.path).as_posix() for file in block.path.iterdir()}
         if self.finished:  # while a zoo is being trained, files come and go
             files = {file.relative_to(self.path).as_posix() for file in self.path.rglob("*") if file.is_file()}
-            strangers = sorted(name for name in files - known if not name.endswith(".lock"))
-            problems += [f"{self.path / name} is no part of the zoo" for name in strangers]
+            # Names with a dot in front are left by git and by the Hub's client.
+            passed = (name for name in files - known if not name.endswith(".lock") and not name.startswith("."))
+            problems += [f"{self.path / name} is no part of the zoo" for name in sorted(passed)]
         return problems
 
     def files(self) -> list[str]:

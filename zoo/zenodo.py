@@ -15,6 +15,7 @@ from zoo.errors import UserError
 
 ZENODO = "https://zenodo.org"
 TIMEOUT = 60.0  # seconds
+RAW, SPARSE = "zenodo", "zenodo_sparse"  # words of source=: the zoo, or its sparsified twin
 RECORDS = {  # 10.5281/zenodo.…, by the beginning of a preset's name
     "mnist": 6632086,
     "fmnist": 6632104,
@@ -42,6 +43,22 @@ def _experiments() -> dict[str, str]:
 
 
 EXPERIMENTS = _experiments()
+TWINS = {"mnist_seed": (7023335, "cnn_small_mnist_ard"), "svhn_seed": (7027566, "cnn_small_svhn_ard")}
+
+
+def is_zenodo(source: str) -> bool:
+    """Whether a source is a word for Zenodo, and no folder: `zenodo`, `zenodo_sparse`, each also with :FILE."""
+    return source.partition(":")[0] in (RAW, SPARSE)
+
+
+def zenodo_problems(preset: str, source: str) -> list[str]:
+    """What forbids to download a preset's zoo, a sentence each."""
+    twin = source.partition(":")[0] == SPARSE
+    offered = TWINS if twin else EXPERIMENTS
+    if preset in offered:
+        return []
+    what = "the sparsified twin of" if twin else "the zoo"
+    return [f"source: {what} zoo={preset} is not on Zenodo; there are {', '.join(sorted(offered))}"]
 
 
 def download_zoo(preset: str, source: str, data: Path) -> Path:
@@ -49,16 +66,17 @@ def download_zoo(preset: str, source: str, data: Path) -> Path:
 
     Args:
         preset: its name.
-        source: "zenodo", or "zenodo:FILE" for a certain file of the record.
+        source: "zenodo", or "zenodo_sparse" for its sparsified twin; with ":FILE" behind, a certain file of the record.
         data: the folder of downloaded data.
 
     Raises:
         UserError: if the zoo is not on Zenodo, the record has no such file, or it cannot be had.
     """
-    number = RECORDS.get(preset.partition("_")[0])
-    if number is None or preset not in EXPERIMENTS:
-        raise UserError(f"source: zoo={preset} is not on Zenodo; there are {', '.join(sorted(EXPERIMENTS))}")
-    folder, wanted = data / "zoos" / str(number), source.partition(":")[2] or f"{EXPERIMENTS[preset]}.zip"
+    if problems := zenodo_problems(preset, source):
+        raise UserError(problems[0])
+    word, _, wanted = source.partition(":")
+    number, name = TWINS[preset] if word == SPARSE else (RECORDS[preset.partition("_")[0]], EXPERIMENTS[preset])
+    folder, wanted = data / "zoos" / str(number), wanted or f"{name}.zip"
     unpacked = folder / Path(wanted).stem
     if unpacked.is_dir():
         return unpacked
@@ -67,7 +85,7 @@ def download_zoo(preset: str, source: str, data: Path) -> Path:
         if wanted not in files:
             raise UserError(
                 f"source: record {number} of Zenodo has no {wanted}, but {', '.join(sorted(files))}; "
-                "choose the raw zoo among them: source=zenodo:FILE"
+                f"choose the raw zoo among them: source={word}:FILE"
             )
         archive = fetch(f"Zoo {preset}", wanted, *files[wanted], folder)
     except Unavailable as reason:

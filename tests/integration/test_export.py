@@ -54,6 +54,7 @@ def test_the_hub_folder_is_a_zoo_with_a_card_that_the_hub_reads(root):
     from huggingface_hub import DatasetCard
 
     zoo, folder = exported(root, "hub")
+    (folder / ".gitattributes").write_text("*.parquet filter=lfs")  # as it comes back from the Hub
     copy = Zoo.open(folder)
     assert copy.verify() == []
     assert np.array_equal(copy.weights(), zoo.weights(), equal_nan=True)
@@ -73,6 +74,7 @@ def test_croissant_is_valid_and_its_records_are_the_tables(root):
     zoo, folder = exported(root, "croissant")
     dataset = mlc.Dataset(jsonld=str(folder / "croissant.json"))
     assert not dataset.metadata.ctx.issues.errors
+    assert Zoo.open(folder).verify() == []
     for name, table in (("models", zoo.models), ("metrics", zoo.metrics)):
         records = pd.DataFrame(list(dataset.records(name)))
         assert list(records.columns) == [f"{name}/{column}" for column in table.columns]

@@ -81,6 +81,7 @@ def test_models_and_states(imported):
     assert models["activation"].tolist() == ["tanh", "tanh", "relu", "gelu", "tanh", "tanh", "tanh"]
     assert models["dropout"].tolist() == [0, 0, 0.5, 0, 0, 0, 0]
     assert (models["lr"] == 3e-3).all()
+    assert zoo.description["protocol"]["batch_size"] == 8, "theirs; that of the preset is 10"
     for i, trial in enumerate(trials[:4]):
         for epoch in range(EPOCHS + 1):
             if (i, epoch) == (1, 2):
@@ -222,6 +223,7 @@ def test_a_resnet_with_its_running_statistics(tmp_path, capsys):
         (lambda folder: None, "holds no trials.*it is empty"),
         (lambda folder: (folder / "dataset.pt").write_bytes(b""), "a pickle of Python objects"),
         (lambda folder: [(folder / name).mkdir() for name in "ab"], "is it one of a, b"),
+        (lambda folder: (folder / "zoo.json").write_text("{}"), "is a zoo of hyperzoo already; open it with"),
         (
             lambda folder: write_trial(
                 folder, 0, params(1), *[(torch.zeros(10, 3, 28, 28), torch.zeros(10).long())] * 2, 0
@@ -239,9 +241,17 @@ def test_what_is_no_zoo_is_told(tmp_path, make, said):
     assert not (tmp_path / "zoos").exists()
 
 
-def test_a_source_is_needed(tmp_path):
-    with pytest.raises(UserError, match="source: is missing"):
-        configure(tmp_path, "task=import")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "source: is missing"),
+        (["source=nowhere"], "source: nowhere is not a folder"),
+        (["source=zenodo"], "the zoo zoo=digits_seed is not on Zenodo; there are cifar10_hyp10f, "),
+    ],
+)
+def test_a_source_is_needed(tmp_path, words, said):
+    with pytest.raises(UserError, match=said):
+        configure(tmp_path, "zoo=digits_seed", "task=import", *words)
 
 
 def test_nothing_unsafe_is_run(raw, capsys):

@@ -1,7 +1,9 @@
 import gzip
 import hashlib
+import itertools
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,22 +169,47 @@ def test_gzip_declared_as_encoding_is_kept_as_published(tmp_path, server):
     assert find_files("mine", {"x": file}, tmp_path, [])["x"].read_bytes() == packed
 
 
-def test_download_cut_half_way_is_tried_again(tmp_path, server, no_waiting):
+@pytest.mark.parametrize("parts", [True, False])
+def test_download_cut_half_way_goes_on(parts, tmp_path, server, no_waiting):
     file = served(server)
-    server.cut["/pixels.bin"] = 1
+    server.cut["/pixels.bin"], server.parts = 1, parts
     assert find_files("mine", {"pixels": file}, tmp_path, [])["pixels"].read_bytes() == CONTENT
-    assert len(server.requests) == 2
+    half, lost = len(CONTENT) // 2, download.CHUNK
+    assert server.ranges[0] == 0
+    assert half - lost < server.ranges[1] <= half if parts else server.ranges[1] == 0
     assert no_waiting == [1]
     assert everything_under(tmp_path) == ["mine/pixels.bin"]
 
 
-def test_download_cut_every_time_leaves_nothing_and_later_works(tmp_path, server):
+def test_download_cut_every_time_goes_on_in_a_later_run(tmp_path, server):
     file = served(server)
     server.cut["/pixels.bin"] = download.RETRIES + 1
     with pytest.raises(UserError, match=r"failed.*put it into"):
         find_files("mine", {"pixels": file}, tmp_path, [])
-    assert everything_under(tmp_path) == []
+    assert everything_under(tmp_path) == ["mine/pixels.bin.part"]
     assert find_files("mine", {"pixels": file}, tmp_path, [])["pixels"].read_bytes() == CONTENT
+    assert server.ranges[0] == 0
+    assert all(a < b for a, b in itertools.pairwise(server.ranges)), "each attempt goes on from the one before"
+    assert everything_under(tmp_path) == ["mine/pixels.bin"]
+
+
+@pytest.mark.parametrize("part", [CONTENT, CONTENT[:-1] + b"x", b"of another file", CONTENT + b"more"])
+def test_part_of_an_earlier_run_is_trusted_by_its_hash_only(part, tmp_path, server):
+    file = served(server)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "pixels.bin.part").write_bytes(part)
+    assert find_files("mine", {"pixels": file}, tmp_path, [])["pixels"].read_bytes() == CONTENT
+    assert server.ranges == [len(part), 0][: 1 + (part != CONTENT)]
+    assert everything_under(tmp_path) == ["mine/pixels.bin"]
+
+
+def test_two_processes_download_once(tmp_path, server):
+    file = served(server)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: find_files("mine", {"pixels": file}, tmp_path, []), range(4)))
+    assert {one["pixels"].read_bytes() for one in found} == {CONTENT}
+    assert server.requests == ["/pixels.bin"]
+    assert everything_under(tmp_path) == ["mine/pixels.bin"]
 
 
 def test_wrong_file_from_server_is_refused_and_not_kept(tmp_path, server):

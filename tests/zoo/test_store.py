@@ -252,12 +252,16 @@ def test_the_format_page_is_enough(finished: Zoo) -> None:
     page = (Path(__file__).parents[2] / "docs" / "FORMAT.md").read_text()
     code = page.split("```python\n")[1].split("```")[0]
     script = (
-        f"{code}\nassert not {{'zoo.store', 'torch'}} & {{*__import__('sys').modules}}\nprint(weights.tobytes().hex())"
+        f"{code}\nassert not {{'zoo.store', 'torch'}} & {{*__import__('sys').modules}}\nprint(weights.tobytes().hex())\n"
+        "for name, values in tensors.items():\n    print(name, values[1].shape, values[1].tobytes().hex(), sep=';')"
     )
     run = subprocess.run([sys.executable, "-c", script], cwd=finished.path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    weights = np.frombuffer(bytes.fromhex(run.stdout), np.float32).reshape(7, PARAMETERS)
+    first, *tensors = run.stdout.splitlines()
+    weights = np.frombuffer(bytes.fromhex(first), np.float32).reshape(7, PARAMETERS)
     np.testing.assert_array_equal(weights, everything(7, 3)[:, 3])
+    expected = {name: value.numpy() for name, value in finished.state_dict(1, 3).items()}
+    assert tensors == [f"{name};{value.shape};{value.tobytes().hex()}" for name, value in expected.items()]
 
 
 def test_reading_does_not_import_torch(finished: Zoo) -> None:
@@ -292,7 +296,18 @@ def test_what_is_not_there_is_refused_in_a_sentence(finished: Zoo, ask: Callable
         ("{", "zoo.json is damaged"),
         ("[]", "zoo.json is damaged"),
         ('{"format": "hyperzoo"}', "zoo.json is damaged"),
-        ('{"format": "hyperzoo", "format_version": 2}', "has format hyperzoo 2, but this version of hyperzoo reads"),
+        (
+            '{"format": "hyperzoo", "format_version": 2}',
+            "has format hyperzoo 2.* reads hyperzoo 1: install a newer hyperzoo",
+        ),
+        (
+            '{"format": "hyperzoo", "format_version": 0}',
+            "has format hyperzoo 0.*: install the version of hyperzoo that made it",
+        ),
+        (
+            '{"format": "theirs", "format_version": 2}',
+            "has format theirs 2.*: install the version of hyperzoo that made it",
+        ),
         ('{"format": "hyperzoo", "format_version": 1}', "zoo.json is damaged"),
     ],
 )

@@ -56,12 +56,14 @@ def test_a_connection_that_breaks_is_tried_again(server, tmp_path):
     assert (download_zoo("mnist_seed", "zenodo", tmp_path) / "trial" / "params.json").exists()
 
 
-def test_a_connection_that_always_breaks_is_told_and_nothing_is_kept(server, tmp_path):
+def test_a_connection_that_always_breaks_is_told_and_goes_on_later(server, tmp_path):
     offer(server, f"{NAME}.zip", packed("trial/params.json"))
     server.cut[f"/records/6632086/files/{NAME}.zip?download=1"] = 99
     with pytest.raises(UserError, match="unpack it, and give its folder: source=DIR"):
         download_zoo("mnist_seed", "zenodo", tmp_path)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [f"{NAME}.zip.part"]
+    server.cut.clear()
+    assert (download_zoo("mnist_seed", "zenodo", tmp_path) / "trial" / "params.json").exists()
 
 
 def test_a_wrong_hash_is_told_and_nothing_is_kept(server, tmp_path):
@@ -69,6 +71,18 @@ def test_a_wrong_hash_is_told_and_nothing_is_kept(server, tmp_path):
     with pytest.raises(UserError, match=r"Zoo mnist_seed: .* does not give the published file"):
         download_zoo("mnist_seed", "zenodo", tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_twin_has_a_record_of_its_own(server, tmp_path):
+    content = packed("trial/params.json")
+    listed = [{"key": "cnn_small_mnist_ard.zip", "checksum": f"md5:{hashlib.md5(content).hexdigest()}"}]
+    server.content["/api/records/7023335"] = json.dumps({"files": listed}).encode()
+    server.content["/records/7023335/files/cnn_small_mnist_ard.zip?download=1"] = content
+    assert (download_zoo("mnist_seed", "zenodo_sparse", tmp_path) / "trial").is_dir()
+    with pytest.raises(
+        UserError, match="the sparsified twin of zoo=mnist_hyp10f is not on Zenodo; there are mnist_seed"
+    ):
+        download_zoo("mnist_hyp10f", "zenodo_sparse", tmp_path)
 
 
 def test_another_name_is_asked_for(server, tmp_path):
@@ -83,7 +97,7 @@ def test_what_cannot_be_had_is_told(server, tmp_path):
         UserError, match=r"get tune_zoo_mnist_uniform\.zip from https://doi\.org/10\.5281/zenodo\.6632086"
     ):
         download_zoo("mnist_seed", "zenodo", tmp_path)
-    with pytest.raises(UserError, match="zoo=cifar100_resnet18_seed is not on Zenodo"):
+    with pytest.raises(UserError, match="the zoo zoo=cifar100_resnet18_seed is not on Zenodo"):
         download_zoo("cifar100_resnet18_seed", "zenodo", tmp_path)
     offer(server, f"{NAME}.zip", b"no zip")
     with pytest.raises(UserError, match="is no zip"):
