@@ -115,6 +115,7 @@ def _zoos(root: Path) -> pd.DataFrame:
     for path in sorted((root / "zoos").glob("*/manifest.json")):
         zoo = Zoo.open(path.parent)
         metrics, dataset = zoo.metrics, zoo.description["dataset"]
+        sizes = dataset.get("sizes")  # unknown of an imported zoo
         last = 100 * metrics[metrics["epoch"] == zoo.epochs[-1]]["test_acc"]
         lines.append(
             {
@@ -123,7 +124,7 @@ def _zoos(root: Path) -> pd.DataFrame:
                 "diverged": str((zoo.models["status"] == "diverged").sum()),
                 "epochs": str(zoo.epochs[-1]),
                 "test accuracy, last epoch": f"{last.mean():.1f} ± {last.std(ddof=0):.1f}",
-                "images": f"{dataset['title']}, {dataset['sizes']['train']} for training",
+                "images": dataset["title"] + (f", {sizes['train']} for training" if sizes else ""),
                 "fingerprint of the images": (dataset["fingerprint"] or "not known")[:16],
                 "made by": zoo.description["command"],
             }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,8 @@ from zoo.images import ImageData
 from zoo.networks import Networks, predictions
 from zoo.spec import deal_splits
 from zoo.start import TRAINING_FACTORS
-from zoo.store import FACTORS
-from zoo.training import command, console, epoch_metrics, open_zoo, print_summary, zoo_images
+from zoo.store import FACTORS, SCORES
+from zoo.training import command, console, epoch_metrics, open_zoo, print_summary, versions, zoo_images
 
 COMPARED_STATES = 500  # reconstructions whose distance to those of other models is measured
 
@@ -216,7 +215,7 @@ def describe_population(config: Any, zoo: Zoo, kind: type[Sampler], folder: Path
 
 
 def described(config: Any, source: Zoo, name: str, about: str, spec: dict[str, Any]) -> dict[str, Any]:
-    """The description, as `Zoo.create` wants it, of a population that comes of a zoo and is of its kind.
+    """The description, as `store_population` wants it, of a population that comes of a zoo and is of its kind.
 
     Args:
         config: whose command made it.
@@ -232,9 +231,8 @@ def described(config: Any, source: Zoo, name: str, about: str, spec: dict[str, A
         "about": about,
         "spec": spec,
         **{key: source.description[key] for key in ("protocol", "arch", "dataset", "engine")},
-        "metrics": [m for m in source.description["metrics"] if not m.startswith(("train_eval", "weight_max"))],
         "epochs": 0,
-        "versions": {package: version(package) for package in ("hyperzoo", "torch", "numpy")},
+        "versions": versions(),
         "command": command(config, ("paths.", "logger", "engine.threads")),
         "measured": {},
     }
@@ -261,7 +259,7 @@ def store_population(
 
     Args:
         config: whose engine evaluates them, and whose folder they go to.
-        description: of the zoo, as for `Zoo.create`.
+        description: of the zoo, as for `Zoo.create`, but for the names of its metrics.
         arch: their architecture.
         weights: [n, P].
         rows: one row a network, as for `Zoo.create`.
@@ -270,6 +268,7 @@ def store_population(
     Raises:
         UserError: if the name is taken by another one.
     """
+    description = description | {"metrics": [*SCORES, *(f"test_acc_class_{c}" for c in range(images.classes))]}
     population = Zoo.create(Path(config.paths.root) / "zoos" / description["name"], description, rows)
     values = np.ascontiguousarray(weights, np.float32)
     for block in population.blocks(100):

@@ -40,6 +40,7 @@ from zoo.training import (
     print_summary,
     read_images,
     training_protocol,
+    versions,
 )
 from zoo.zenodo import download_zoo, is_zenodo, zenodo_problems
 
@@ -185,6 +186,7 @@ def describe(config: Config, arch: Architecture, last: int, trials: list[Trial])
         "engine": {"name": "imported"},
         "epochs": last,
         "metrics": [*SCORES, *(sparse if arch.variational else []), *further_metrics(trials)],
+        "versions": versions(),
         "command": command(config, LOCAL).replace("run.py", "run.py task=import source=DIR"),
     }
 
@@ -293,7 +295,8 @@ def _report(config: Config, problems: dict[str, list[str]]) -> None:
     if not lines:
         console.print("Everything could be read.", highlight=False)
         return
-    console.print(f"{len(lines)} things could not be read or are not known ({file}):", highlight=False, soft_wrap=True)
+    told = "1 thing" if len(lines) == 1 else f"{len(lines)} things"
+    console.print(f"{told} could not be read or told ({file}):", highlight=False, soft_wrap=True)
     for name, problem in lines[:SHOWN]:
         console.print(f"- {name}: {problem}", highlight=False, soft_wrap=True)
     if len(lines) > SHOWN:

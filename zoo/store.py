@@ -492,8 +492,8 @@ class Zoo:
         if self.finished:  # while a zoo is being trained, files come and go
             files = {file.relative_to(self.path).as_posix() for file in self.path.rglob("*") if file.is_file()}
             # Names with a dot in front are left by git and by the Hub's client.
-            passed = (name for name in files - known if not name.endswith(".lock") and not name.startswith("."))
-            problems += [f"{self.path / name} is no part of the zoo" for name in sorted(passed)]
+            strangers = (name for name in files - known if not name.endswith(".lock") and not name.startswith("."))
+            problems += [f"{self.path / name} is no part of the zoo" for name in sorted(strangers)]
         return problems
 
     def files(self) -> list[str]:

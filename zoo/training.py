@@ -54,8 +54,12 @@ def train_zoo(config: Config) -> None:
         UserError: if the image data cannot be had, or the store holds another zoo under this name.
     """
     arch, protocol = architecture(config), training_protocol(config)
-    models, start = zoo_models(config, arch)
     path = Path(config.paths.root) / "zoos" / config.zoo.name
+    if _imported(path, config, arch):
+        console.print(f"Zoo {config.zoo.name} was trained by others and imported: there is nothing to train.")
+        print_summary(open_zoo(config))
+        return
+    models, start = zoo_models(config, arch)
     _settle_engine(config, arch, path)
     data = read_images(config)
     device = config.trainer.device
@@ -91,6 +95,15 @@ def train_zoo(config: Config) -> None:
         log_population(zoo, loggers, config.logger.artifact)
     close(loggers or [])
     print_summary(zoo)
+
+
+def _imported(path: Path, config: Config, arch: Architecture) -> bool:
+    """Whether task=import has put a zoo of this name, architecture and dataset there."""
+    if config.zoo.start.zoo is not None or not (path / "zoo.json").exists():
+        return False
+    there = Zoo.open(path).description
+    like = there["arch"] == arch.to_dict() and there["dataset"].get("name") == config.dataset.name
+    return like and there["spec"].get("kind") == "imported"
 
 
 def shard_unit(config: Config) -> int:
@@ -369,9 +382,14 @@ def describe(config: Config, arch: Architecture, data: ImageData, start: Start |
         "engine": engine,
         "epochs": zoo.epochs,
         "metrics": metrics + [f"test_acc_class_{c}" for c in range(data.classes)],
-        "versions": {name: version(name) for name in ("hyperzoo", "torch", "numpy", "pytorch-lightning")},
+        "versions": versions(),
         "command": command(config),
     }
+
+
+def versions() -> dict[str, str]:
+    """The versions of what makes a zoo, as zoo.json records them."""
+    return {name: version(name) for name in ("hyperzoo", "torch", "numpy", "pytorch-lightning")}
 
 
 def command(

@@ -91,9 +91,11 @@ def top(anchors: Anchors, share: float = 0.3, by: Literal["val_accuracy", "test_
     accuracy = getattr(anchors, by)
     unknown = ~np.isfinite(accuracy)
     if unknown.any():
+        other = "test" if by == "val_accuracy" else "validation"
         raise UserError(
-            f"The top {share:.0%} of the anchors cannot be chosen: {unknown.sum()} of {len(anchors)} have no finite {by}; "
-            "leave those models out, choose by the other accuracy (sampler.top_by) or take all (sampler.top=null)."
+            f"The top {share:.0%} of the anchors cannot be chosen: {unknown.sum()} of {len(anchors)} have no finite {by} (zoos "
+            "without validation images have none); choose by the other one, which the networks then say of themselves "
+            f"(sampler.top_by={other}), or take all (sampler.top=null)."
         )
     return anchors.where(accuracy >= np.quantile(accuracy, 1 - share))
 
