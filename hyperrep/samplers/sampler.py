@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
@@ -10,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from zoo.errors import UserError
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["independent", "anchored"]
 Space = Literal["latent", "weights"]
@@ -82,22 +85,24 @@ def top(anchors: Anchors, share: float = 0.3, by: Literal["val_accuracy", "test_
 
     Args:
         anchors: to select from.
-        share: in (0, 1]; ties at the quantile are all kept.
+        share: in (0, 1], of those whose accuracy is known; ties at the quantile are all kept.
         by: the accuracy to select by.
 
     Raises:
-        UserError: if an accuracy is not finite, as where a dataset has no validation images.
+        UserError: if no accuracy is finite, as where a dataset has no validation images.
     """
     accuracy = getattr(anchors, by)
-    unknown = ~np.isfinite(accuracy)
-    if unknown.any():
+    known = np.isfinite(accuracy)
+    if not known.any():
         other = "test" if by == "val_accuracy" else "validation"
         raise UserError(
-            f"The top {share:.0%} of the anchors cannot be chosen: {unknown.sum()} of {len(anchors)} have no finite {by} (zoos "
-            "without validation images have none); choose by the other one, which the networks then say of themselves "
+            f"The top {share:.0%} of the anchors cannot be chosen: none of {len(anchors)} has a finite {by} (zoos without "
+            "validation images have none); choose by the other one, which the networks then say of themselves "
             f"(sampler.top_by={other}), or take all (sampler.top=null)."
         )
-    return anchors.where(accuracy >= np.quantile(accuracy, 1 - share))
+    if not known.all():
+        log.warning("%d of %d anchors have no finite %s: they are not among the top", (~known).sum(), len(anchors), by)
+    return anchors.where(accuracy >= np.quantile(accuracy[known], 1 - share))
 
 
 def noise_widths(anchors: Anchors, bandwidth: float, absolute: bool) -> np.ndarray:

@@ -497,6 +497,9 @@ def test_top(accuracy, share):
         assert len(kept) >= max(1, int(share * n - 1e-9))
         score = dict(zip(anchors.model_id, getattr(anchors, by)))
         dropped = [score[i] for i in score if i not in chosen]
+        unknown = Anchors(np.zeros((n + 2, 1), np.float32), np.arange(n + 2), np.zeros(n + 2, int),
+                          np.append(values, [np.nan] * 2), np.append(-values, [np.nan] * 2))  # fmt: skip
+        assert set(top(unknown, share, by).model_id) == chosen, "those of unknown accuracy change nothing"
         assert all(score[i] > worst for i in chosen for worst in dropped)
         # no more than the share, but for ties at the quantile and the one that the quantile falls on
         strictly = [i for i in chosen if score[i] > min(score[j] for j in chosen)]
@@ -512,8 +515,8 @@ def test_no_anchors_and_broken_anchors_are_the_users_to_mend():
         make_anchors(broken)
     with pytest.raises(ValueError, match="lengths"):
         Anchors(np.zeros((2, 3), np.float32), np.arange(2), np.arange(2), np.arange(2.0), np.arange(3.0))
-    unknown = Anchors(np.zeros((2, 3), np.float32), np.arange(2), np.arange(2), np.array([0.5, np.nan]), np.ones(2))
-    with pytest.raises(UserError, match="1 of 2 have no finite val_accuracy"):
+    unknown = Anchors(np.zeros((2, 3), np.float32), np.arange(2), np.arange(2), np.full(2, np.nan), np.ones(2))
+    with pytest.raises(UserError, match=r"none of 2 has a finite val_accuracy.*\(sampler\.top_by=test\)"):
         top(unknown)
     assert len(top(unknown, by="test_accuracy")) == 2
 

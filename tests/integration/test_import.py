@@ -3,12 +3,14 @@
 import json
 import pickle
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from tests.integration.test_downstream import do, results
 from tests.integration.test_train_zoo import configure, hashes
 from tests.published_zoo import CNN, CNN3, params, write_trial
 from zoo import Zoo
@@ -143,6 +145,27 @@ def test_an_import_goes_on_and_tells_the_same(raw, imported, tmp_path):
     import_zoo(config)
     assert hashes(tmp_path / "zoos" / "digits_seed") == hashes(zoo.path)
     assert (tmp_path / "imports" / "digits_seed.csv").read_bytes() == (out / "imports" / "digits_seed.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_everything_works_on_an_imported_zoo(imported, tmp_path, capsys):
+    """Nothing is trained again; what its authors did not tell (validation, images, some scores) stops nobody."""
+    out, _, _ = imported
+    shutil.copytree(out, tmp_path, dirs_exist_ok=True)
+    before = hashes(tmp_path / "zoos" / "digits_seed" / "weights")
+    words = ["zoo.models=null", "zoo.batch_size=8", "dataset.train_size=60", "autoencoder.states=[1,2,3]", "sampler.top_by=test",
+             "analysis.map_states=0", "sparsify.epochs=1"]  # fmt: skip
+    for task in (["zoo"], ["analysis"], ["sparsify"], ["downstream", "downstream.epochs=1"], ["export"], ["report"]):
+        do(tmp_path, *words, f"task={task[0]}", *task[1:])
+    assert hashes(tmp_path / "zoos" / "digits_seed" / "weights") == before
+    assert "imported: there is nothing to train" in capsys.readouterr().out
+    assert Zoo.open(tmp_path / "zoos" / "digits_seed_vd_masked").n_models == 7
+    table = results(tmp_path, "init")
+    assert table[table["metric"] == "test_acc"]["value"].notna().all()
+    sampled = Zoo.open(next((tmp_path / "zoos").glob("digits_seed_*_kde30_0")))
+    assert np.isfinite(sampled.metrics["val_acc"]).all(), "they are measured on our validation images"
+    assert "test accuracy" in sampled.description["about"]
+    assert "digits_seed" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(("kind", "arch", "channels", "shape"), [(CNN, "cnn_s", 3, 28), (CNN3, "cnn_m", 3, 32)])
