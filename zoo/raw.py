@@ -5,6 +5,7 @@
         NN_tune_trainable_da045_00000_0_seed=1_…/ a trial, that is a model
             params.json                           its generating factors and seed, a flat dictionary
             result.json                           a line an epoch: scores, training_iteration
+            progress.csv                          the same once more, as a table
             checkpoint_000000/checkpoints         a state dict, saved by torch; older zoos: checkpoint_0
             checkpoint_000000/optimizer           the optimiser's, in some zoos
 
@@ -44,6 +45,7 @@ PARAMS = {  # keys of params.json: a factor, or the seed
     "optim::wd": "weight_decay",
     "model::dropout": "dropout",
 }
+CLASSES = {"cnn_s": "CNN", "cnn_m": "CNN3", "resnet18": "ResNet18"}  # as the published code calls architectures
 BATCH_SIZE = "training::batchsize"
 SPLIT = "hyperzoo::split"  # in params.json of what we write
 OF_THE_EXPERIMENT = (  # files and folders beside the trials that are known not to be models
@@ -294,10 +296,12 @@ def write_trial(folder: Path, zoo: Zoo, arch: Architecture, row: pd.Series, metr
     """
     model = int(row["model_id"])
     params = {theirs: _plain(row[ours]) for theirs, ours in PARAMS.items()}
-    params |= {"model::type": arch.name, "model::channels_in": arch.image[0], SPLIT: row["split"]}
     params |= {
+        "model::type": CLASSES.get(arch.name, arch.name),
+        "model::channels_in": arch.image[0],
         BATCH_SIZE: zoo.description["protocol"]["batch_size"],
         "training::epochs_train": zoo.epochs[-1],
+        SPLIT: row["split"],
     }
     trial = folder / f"NN_tune_trainable_hyperzoo_{model:05d}_{model}_seed={row['seed']}"
     trial.mkdir()
@@ -309,6 +313,7 @@ def write_trial(folder: Path, zoo: Zoo, arch: Architecture, row: pd.Series, metr
             {**known, "training_iteration": known.pop("epoch"), "trial_id": f"hyperzoo_{model:05d}", "config": params}
         )
     (trial / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pd.json_normalize(lines, sep="/").to_csv(trial / "progress.csv", index=False)
     names = published_names(arch, float(row["dropout"] or 0))
     weights = torch.tensor(zoo.weights(models=[model])[0])
     buffers = torch.tensor(zoo.buffers(models=[model])[0]) if arch.n_buffers else [None] * len(weights)

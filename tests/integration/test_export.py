@@ -1,5 +1,7 @@
 """`task=export`: what others read of it is what the zoo holds."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,6 +46,12 @@ def test_the_published_network_reads_a_raw_checkpoint(root):
     for dropout in (0.0, 0.5):
         row = zoo.models[zoo.models["dropout"] == dropout].iloc[0]
         trial = next(folder.glob(f"*_{row['model_id']:05d}_*"))
+        told = json.loads((trial / "params.json").read_text())
+        assert told.items() >= {"model::type": "CNN", "model::channels_in": 1, "model::dropout": dropout}.items()
+        lines = [json.loads(line) for line in (trial / "result.json").read_text().splitlines()]
+        table = pd.read_csv(trial / "progress.csv")
+        assert table["test_acc"].tolist() == [line["test_acc"] for line in lines]
+        assert (table["config/optim::lr"] == told["optim::lr"]).all()
         theirs = CNN(1, row["activation"], dropout)
         theirs.load_state_dict(torch.load(trial / "checkpoint_000002" / "checkpoints", weights_only=True))
         ours = zoo.module(row["model_id"], 2)
