@@ -14,6 +14,7 @@ class Server:
 
     Attributes:
         cut: how many answers to a path break off half-way.
+        delay: seconds before an answer.
         parts: whether it can give the rest of a file (Range).
         ranges: from which byte on each answer was sent.
     """
@@ -22,6 +23,7 @@ class Server:
     content: dict[str, bytes] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     cut: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    delay: float = 0.0
     parts: bool = True
     requests: list[str] = field(default_factory=list)
     ranges: list[int] = field(default_factory=list)
@@ -35,6 +37,7 @@ def serving() -> Iterator[Server]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             state.requests.append(self.path)
+            threading.Event().wait(state.delay)  # tests replace time.sleep
             content = state.content.get(self.path)
             if content is None:
                 self.send_error(404)

@@ -205,6 +205,7 @@ def test_part_of_an_earlier_run_is_trusted_by_its_hash_only(part, tmp_path, serv
 
 def test_two_processes_download_once(tmp_path, server):
     file = served(server)
+    server.delay = 0.5  # long enough for the others to ask, too
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: find_files("mine", {"pixels": file}, tmp_path, []), range(4)))
     assert {one["pixels"].read_bytes() for one in found} == {CONTENT}
