@@ -111,7 +111,7 @@ def export_hub(zoo: Zoo, folder: Path) -> str:
     text = (folder / "README.md").read_text()
     card = DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
     _put(folder, "README.md", str(card).encode())
-    return "Put it there with: hf upload-large-folder OWNER/NAME --repo-type=dataset {folder}"
+    return "Put it there with: hf upload OWNER/NAME {folder} . --repo-type=dataset"
 
 
 def export_croissant(zoo: Zoo, folder: Path) -> str:

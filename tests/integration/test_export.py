@@ -1,6 +1,9 @@
 """`task=export`: what others read of it is what the zoo holds."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -73,6 +76,16 @@ def test_the_hub_folder_is_a_zoo_with_a_card_that_the_hub_reads(root):
     shown = {one["config_name"]: one["data_files"] for one in card.data.to_dict()["configs"]}
     assert {name: len(pd.read_parquet(folder / file)) for name, file in shown.items()} == {"models": 20, "metrics": 60}
     assert "# Zoo digits_hyp10r" in card.text
+
+
+def test_the_hub_knows_the_command_that_is_told(root, capsys):
+    exported(root, "hub")
+    tool, command, *words = capsys.readouterr().out.splitlines()[-1].partition(": ")[2].split()
+    assert words == ["OWNER/NAME", str(root / "exports" / "digits_hyp10r_hub"), ".", "--repo-type=dataset"]
+    assert tool == "hf"
+    usage = subprocess.run([Path(sys.executable).with_name("hf"), command, "--help"], capture_output=True, text=True)
+    assert usage.returncode == 0, usage.stderr
+    assert "--repo-type" in usage.stdout
 
 
 @pytest.mark.filterwarnings("ignore")  # mlcroissant's own
