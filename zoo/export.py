@@ -51,6 +51,8 @@ def export_zoo(config: Config) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     told = FORMATS[config.format](zoo, part)
+    if not (part / "README.md").exists():
+        shutil.copyfile(zoo.path / "README.md", part / "README.md")  # the card: what these files are, and their licence
     shutil.rmtree(target, ignore_errors=True)
     os.replace(part, target)
     console.print(f"Exported to {target}\n{told.format(folder=target)}", highlight=False, soft_wrap=True)

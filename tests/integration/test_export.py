@@ -41,6 +41,7 @@ def test_raw_and_back(root, tmp_path):
     pd.testing.assert_frame_equal(back.metrics, zoo.metrics)
     pd.testing.assert_frame_equal(back.models.drop(columns="trial"), zoo.models)
     assert pd.read_csv(tmp_path / "imports" / "digits_hyp10r.csv").empty
+    assert "licence | CC-BY-4.0" in (folder / "README.md").read_text()
 
 
 def test_the_published_network_reads_a_raw_checkpoint(root):
