@@ -18,6 +18,9 @@ def facts(zoo: Zoo, models: pd.DataFrame) -> dict[str, str]:
     description = zoo.description
     counts = models["split"].value_counts()
     splits = ", ".join(f"{counts.get(split, 0)} {split}" for split in SPLITS)
+    spec = description.get("spec")
+    imported = isinstance(spec, dict) and spec.get("kind") == "imported"
+    lost = "diverged or not whole" if imported else "diverged"  # of which a state or a score could not be read
     found = {
         "published as": description.get("published"),
         "models": f"{len(models)} ({splits}); splits are by model, column split of models.parquet",
@@ -26,7 +29,7 @@ def facts(zoo: Zoo, models: pd.DataFrame) -> dict[str, str]:
         "images": _images(description.get("dataset")),
         "generating factors": _factors(models),
         "training": _training(description.get("protocol"), zoo.epochs[-1]),
-        "diverged": f"{int((models['status'] == 'diverged').sum())} models; they are kept, and flagged in models.parquet",
+        lost: f"{int((models['status'] == 'diverged').sum())} models; they are kept, and flagged in models.parquet",
         "licence": description.get("license"),
     }
     return {name: value for name, value in found.items() if value}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -22,11 +23,13 @@ from rich.progress import track
 
 from zoo.architecture import Architecture
 from zoo.config import Config
-from zoo.files import hash_of, write_file
+from zoo.errors import UserError
+from zoo.files import hash_of, locked, write_file
 from zoo.raw import published_names, write_trial
 from zoo.store import Zoo
 from zoo.training import console, open_zoo
 
+CSV_PARAMETERS = 100_000  # a row of weights is text
 NEEDS = {"hub": "huggingface_hub", "croissant": "mlcroissant"}
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}  # the Hub's words
 
@@ -48,14 +51,21 @@ def export_zoo(config: Config) -> None:
     zoo = open_zoo(config)
     target = Path(config.paths.root) / "exports" / f"{zoo.name}_{config.format}"
     part = target.with_name(f"{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    told = FORMATS[config.format](zoo, part)
-    if not (part / "README.md").exists():
-        shutil.copyfile(zoo.path / "README.md", part / "README.md")  # the card: what these files are, and their licence
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(part, target)
-    console.print(f"Exported to {target}\n{told.format(folder=target)}", highlight=False, soft_wrap=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with locked(target.with_name(f"{target.name}.lock"), f"{target} is being written by {{owner}}: wait for it"):
+        for path in (target, part):
+            if path.is_symlink() or (path.exists() and not path.is_dir()):
+                raise UserError(f"{path} is in the way: it is no folder; move it away")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        told = FORMATS[config.format](zoo, part)
+        if not (part / "README.md").exists():
+            shutil.copyfile(
+                zoo.path / "README.md", part / "README.md"
+            )  # the card: what these files are, and their licence
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(part, target)
+    console.print(f"Exported to {target}\n{told.format(folder=target)}", highlight=False, soft_wrap=True, markup=False)
 
 
 # ------------------------------------------------------------------------------------------------ raw and csv
@@ -71,11 +81,19 @@ def export_raw(zoo: Zoo, folder: Path) -> str:
     (folder / "config.json").write_text(json.dumps(spec, indent=1))
     for model in _shown(range(zoo.n_models), "models"):
         write_trial(folder, zoo, arch, models.iloc[model], metrics)
-    return f"Read it back with: python run.py task=import zoo={zoo.name} zoo.name=NAME source={{folder}}"
+    words = shlex.split(str(zoo.description.get("command")))
+    preset = next((word for word in words if word.startswith("zoo=")), "zoo=PRESET")
+    return f"Read it back with: python run.py task=import {preset} zoo.name=NAME source={{folder}}"
 
 
 def export_csv(zoo: Zoo, folder: Path) -> str:
     """Tables as text: a row a model, a row a state, and for each epoch a row of weights a model."""
+    arch = Architecture.from_dict(zoo.description["arch"])
+    if arch.n_buffers or arch.n_parameters > CSV_PARAMETERS:
+        raise UserError(
+            f"format: csv is for models of at most {CSV_PARAMETERS:,} parameters and without buffers, but arch={arch.name} has "
+            f"{arch.n_parameters:,} and {arch.n_buffers:,}; format=hub holds any"
+        )
     zoo.models.to_csv(folder / "models.csv", index=False)
     zoo.metrics.to_csv(folder / "metrics.csv", index=False)
     names = [
@@ -169,13 +187,21 @@ def _croissant_type(column: pd.Series) -> Any:
 
 
 def _copy_store(zoo: Zoo, folder: Path) -> None:
-    """All files that the zoo's manifests list, as hard links where the file system has them: no file of a zoo is altered."""
+    """All files that the zoo's manifests list: states as hard links, where the file system has them, because nobody edits
+    them; cards and tables as copies, because people do."""
     for name in zoo.files():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(zoo.path / name, folder / name)
-        except OSError:
+        if not (name.endswith(".safetensors") and _linked(zoo.path / name, folder / name)):
             shutil.copy2(zoo.path / name, folder / name)
+
+
+def _linked(file: Path, name: Path) -> bool:
+    """Give a file another name, if the file system can."""
+    try:
+        os.link(file, name)
+    except OSError:
+        return False
+    return True
 
 
 def _put(folder: Path, name: str, data: bytes) -> None:

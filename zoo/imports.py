@@ -27,7 +27,7 @@ from zoo.errors import UserError
 from zoo.files import write_file
 from zoo.images import ImageData
 from zoo.networks import predictions
-from zoo.raw import Trial, find_trials, is_variational, read_state, read_states, scores, vectors
+from zoo.raw import Trial, begin_reading, find_trials, is_variational, read_state, read_states, vectors
 from zoo.sparsify import store_masked
 from zoo.spec import deal_splits
 from zoo.store import FACTORS, SCORES, SPLITS, WEIGHT_MAX_ABS, Block, Zoo
@@ -49,6 +49,8 @@ STATES_AT_ONCE = 25  # that a process reads before it hands them over
 SHOWN = 10  # problems that are printed
 CHECKED = 10  # models whose accuracy is measured again
 MOST_APART = 0.005  # in accuracy: rounding may turn a few images
+FEW = 0.1  # of the trials: epochs that fewer of them have are no part of the zoo
+TOLD = ("train_loss", "train_acc", "test_loss", "test_acc")  # by every published zoo
 
 
 def import_problems(config: Config) -> list[str]:
@@ -70,12 +72,16 @@ def import_zoo(config: Config) -> None:
     trials, others = find_trials(_folder(config))
     trials = trials[: config.zoo.models]
     config, arch = _first(config, trials)
-    last = Counter(max(trial.states, default=0) for trial in trials).most_common(1)[0][0]
+    path = Path(config.paths.root) / "zoos" / config.zoo.name
+    if (path / "zoo.json").exists() and Zoo.open(path).description["spec"].get("kind") != "imported":
+        raise UserError(
+            f"zoo {config.zoo.name!r} in {path} was made here, not imported: choose another zoo.name or paths.root"
+        )
     models, problems = models_of(trials, config)
     problems |= {name: ["is no part of a published zoo"] for name in others}
-    path = Path(config.paths.root) / "zoos" / config.zoo.name
-    zoo = Zoo.create(path, describe(config, arch, last, trials), models)
-    with PopulationProgress(models, last) as progress, reader(config.engine.threads or os.cpu_count() or 1) as read:
+    zoo = Zoo.create(path, describe(config, arch, last_epoch(trials), trials), models)
+    epochs = zoo.epochs[-1]
+    with PopulationProgress(models, epochs) as progress, reader(config.engine.threads or os.cpu_count() or 1) as read:
         for block in zoo.blocks(config.zoo.block_size or (1 if arch.is_module else MODELS_ON_CPU)):
             with block:
                 progress.skip(block)
@@ -91,6 +97,12 @@ def import_zoo(config: Config) -> None:
     _check_accuracy(config, zoo)
 
 
+def last_epoch(trials: list[Trial]) -> int:
+    """The last epoch of a zoo: the last that a tenth of the trials have, so that a stray one makes no zoo of NaN."""
+    counts = Counter(epoch for trial in trials for epoch in trial.states)
+    return max((epoch for epoch, n in counts.items() if n >= FEW * len(trials)), default=max(counts))
+
+
 def _folder(config: Config) -> Path:
     """Where the trials lie, once they are downloaded."""
     source = config.source or ""
@@ -104,28 +116,27 @@ def _preset(config: Config) -> str:
 
 
 def _first(config: Config, trials: list[Trial]) -> tuple[Config, Architecture]:
-    """The config and its architecture; those of a sparsified twin, if the first state that can be read is one."""
+    """The config and its architecture; those of a sparsified twin, if the first state that fits is one."""
     told = ""
     for trial in trials:
         for _, file in sorted(trial.states.items()):
             try:
                 state = read_state(file)
             except UserError as error:
-                told = told or str(error)
+                told = told or f"{trial.path.name}: {error}"
                 continue
+            chosen = config
             if is_variational(state):
                 arch, zoo = dataclasses.replace(config.arch, variational=True), dataclasses.replace(config.zoo)
-                zoo.name = f"{config.zoo.name}_vd"
-                config = dataclasses.replace(config, arch=arch, zoo=zoo)
-            found = architecture(config)
+                zoo.name = f"{config.zoo.name.removesuffix('_vd')}_vd"
+                chosen = dataclasses.replace(config, arch=arch, zoo=zoo)
             try:
-                vectors(state, found)
+                vectors(state, architecture(chosen))
             except UserError as error:
-                raise UserError(
-                    f"source: {trial.path.name} is no model of zoo={config.zoo.name}: {error}; choose the zoo= it is"
-                ) from error
-            return config, found
-    raise UserError(f"source: none of its states can be read; the first: {told or 'there is none'}")
+                told = f"{trial.path.name} is no model of zoo={_preset(config)}: {error}; choose the zoo= it is"
+                break  # a stranger among the trials, or all are
+            return chosen, architecture(chosen)
+    raise UserError(f"source: none of its states can be used; {told or 'there is none'}")
 
 
 def models_of(trials: list[Trial], config: Config) -> tuple[pd.DataFrame, dict[str, list[str]]]:
@@ -162,15 +173,16 @@ def models_of(trials: list[Trial], config: Config) -> tuple[pd.DataFrame, dict[s
 def describe(config: Config, arch: Architecture, last: int, trials: list[Trial]) -> dict[str, Any]:
     """What zoo.json records of an imported zoo: what is known of it."""
     spec: dict[str, Any] = {"kind": "imported", "trials": "raw layout of the published zoos"}
-    sparse = list(arch.sparsity(torch.zeros(1, arch.n_parameters)))
+    sparse = list(arch.sparsity(torch.zeros(1, arch.n_parameters))) if arch.variational else []
     if arch.variational:
         spec["start"] = {"zoo": config.zoo.name.removesuffix("_vd")}
     protocol = training_protocol(config)
+    ours = any("split" in trial.params for trial in trials)  # which only task=export writes
     batch_sizes = Counter(trial.params.get("batch_size", protocol.batch_size) for trial in trials)
-    usual = batch_sizes.most_common(1)[0][0]
+    usual = int(batch_sizes.most_common(1)[0][0])
     return {
         "name": config.zoo.name,
-        "about": "Imported: trained by others, with the published code.",
+        "about": "Imported from the raw layout." + ("" if ours else " Trained by others, with the published code."),
         "published": config.zoo.published,
         "license": config.zoo.license,
         "spec": spec,
@@ -185,7 +197,7 @@ def describe(config: Config, arch: Architecture, last: int, trials: list[Trial])
         },
         "engine": {"name": "imported"},
         "epochs": last,
-        "metrics": [*SCORES, *(sparse if arch.variational else []), *further_metrics(trials)],
+        "metrics": [*SCORES, *sparse, *(name for name in further_metrics(trials) if name not in sparse)],
         "versions": versions(),
         "command": command(config, LOCAL).replace("run.py", "run.py task=import source=DIR"),
     }
@@ -204,7 +216,7 @@ def reader(processes: int) -> Iterator[Callable[[Sequence[Files], Architecture],
         yield lambda epochs, arch: (read_states(files, arch.to_dict()) for files in epochs)
         return
     spawned = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, spawned, torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(processes, spawned, begin_reading) as pool:
 
         def read(epochs: Sequence[Files], arch: Architecture) -> Iterator[States]:
             ahead: deque[list[Future[States]]] = deque()
@@ -246,15 +258,17 @@ def store_block(
 
 def further_metrics(trials: list[Trial]) -> list[str]:
     """The scores that task=export writes beside the published ones."""
-    row = next((line for trial in trials for line in trial.results.values()), {})
-    return [name for name in row if re.fullmatch(r"train_eval_(loss|acc)|test_acc_class_\d+", name)]
+    row: dict[str, float] = next((line for trial in trials for line in trial.results.values()), {})
+    return [
+        name for name in row if re.fullmatch(r"train_eval_(loss|acc)|test_acc_class_\d+|sparsity(_(?!ratio).+)?", name)
+    ]
 
 
 def _metrics(
     trials: list[Trial], epoch: int, weights: np.ndarray, arch: Architecture, names: list[str]
 ) -> dict[str, np.ndarray]:
-    rows = [scores(trial.results.get(epoch), names) for trial in trials]
-    found = {name: np.array([row[name] for row in rows]) for name in names}
+    rows = [trial.results.get(epoch, {}) for trial in trials]
+    found = {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
     if arch.variational:
         finite = np.isfinite(weights).all(axis=1)
         shares = arch.sparsity(torch.tensor(weights))
@@ -268,20 +282,31 @@ def _metrics(
 def _problems(zoo: Zoo, trials: list[Trial], arch: Architecture) -> list[list[str]]:
     """What is wrong with each trial, now that all are stored: a sentence each."""
     metrics = zoo.metrics
-    lost = metrics[metrics["weight_max_abs"].isna()].groupby("model_id")["epoch"].apply(list)
+    lost = metrics[~np.isfinite(metrics["weight_max_abs"])].groupby("model_id")["epoch"].apply(list)
     found = []
     for i, trial in enumerate(trials):
-        own = []
+        own = [] if trial.states else ["there are no checkpoints"]
+        if trial.states and (lacking := [epoch for epoch in zoo.epochs if epoch not in trial.states]):
+            own.append(f"there is no checkpoint of {_epochs(lacking)}")
+        if beyond := [epoch for epoch in sorted({*trial.states, *trial.results}) if epoch > zoo.epochs[-1]]:
+            own.append(f"{_epochs(beyond)} left out: hardly any other model has it")
         for epoch in lost.get(i, []):  # unreadable, or the network diverged
             if epoch not in trial.states:
-                own.append(f"epoch {epoch}: there is no checkpoint")
                 continue
             try:
-                vectors(read_state(trial.states[epoch]), arch)
+                weights, _ = vectors(read_state(trial.states[epoch]), arch)
+                again = f"can be read now, but could not when it was imported: delete {zoo.path} and import again"
+                own.append(f"epoch {epoch}: {again if np.isfinite(weights).all() else 'weights are not finite'}")
             except UserError as error:
                 own.append(f"epoch {epoch}: {error}")
         if lacking := [epoch for epoch in zoo.epochs if epoch not in trial.results]:
             own.append(f"result.json has no line for {_epochs(lacking)}")
+        for name in TOLD:
+            values = {epoch: row.get(name, np.nan) for epoch, row in trial.results.items() if epoch in zoo.epochs}
+            if lacking := [epoch for epoch, value in values.items() if np.isnan(value)]:
+                own.append(f"result.json has no {name} of {_epochs(lacking)}")
+            if name.endswith("acc") and any(value > 1 for value in values.values()):
+                own.append(f"result.json: {name} is more than 1; it is to be a share, not a percentage")
         found.append(trial.problems + own)
     return found
 
@@ -295,10 +320,10 @@ def _report(config: Config, problems: dict[str, list[str]]) -> None:
     if not lines:
         console.print("Everything could be read.", highlight=False)
         return
-    told = "1 thing" if len(lines) == 1 else f"{len(lines)} things"
-    console.print(f"{told} could not be read or told ({file}):", highlight=False, soft_wrap=True)
-    for name, problem in lines[:SHOWN]:
-        console.print(f"- {name}: {problem}", highlight=False, soft_wrap=True)
+    told = "1 thing is" if len(lines) == 1 else f"{len(lines)} things are"
+    console.print(f"{told} not as expected ({file}):", highlight=False, soft_wrap=True, markup=False)
+    for name, problem in lines[:SHOWN]:  # names of folders have brackets, which are no markup
+        console.print(f"- {name}: {problem}", highlight=False, soft_wrap=True, markup=False)
     if len(lines) > SHOWN:
         console.print(f"- and {len(lines) - SHOWN} more", highlight=False)
 

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
+import os
 import pickle
 import re
 import warnings
@@ -24,7 +26,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -45,9 +49,13 @@ PARAMS = {  # keys of params.json: a factor, or the seed
     "optim::wd": "weight_decay",
     "model::dropout": "dropout",
 }
+NAMES = ("init", "activation", "optimizer", "split")  # words; the other values of params.json are numbers
+WHOLE = ("seed", "batch_size")  # numbers
+SCORE = r"(train|val|test|sparsity)(_\w+)?"  # what is kept of a line of result.json
 CLASSES = {"cnn_s": "CNN", "cnn_m": "CNN3", "resnet18": "ResNet18"}  # as the published code calls architectures
 BATCH_SIZE = "training::batchsize"
 SPLIT = "hyperzoo::split"  # in params.json of what we write
+VALUES_AT_ONCE = 10**8  # of one model's states in memory
 OF_THE_EXPERIMENT = (  # files and folders beside the trials that are known not to be models
     r"config\.json|readme\.md|README\.md|dataset.*\.pt|index_dict.*\.json|experiment_state.*|searcher-state.*|"
     r"search_gen_state.*|basic-variant-state.*|\..*|__MACOSX"
@@ -64,29 +72,39 @@ class Trial:
     Attributes:
         path: the folder.
         problems: what of its files cannot be read, a sentence each.
+        config: what the first line of result.json says of the generating factors, once this has been read.
     """
 
     path: Path
     problems: list[str] = field(default_factory=list)
+    config: Any = None
 
     @cached_property
     def states(self) -> dict[int, Path]:
         """The files of its states, by epoch."""
-        found = {}
-        for folder in self.path.glob("checkpoint_*"):
-            if re.fullmatch(r"checkpoint_\d+", folder.name) and (folder / "checkpoints").is_file():
-                found[int(folder.name.partition("_")[2])] = folder / "checkpoints"
+        found: dict[int, Path] = {}
+        for folder in sorted(self.path.glob("checkpoint_*"), reverse=True):  # checkpoint_1 after checkpoint_000001
+            if re.fullmatch(r"checkpoint_\d{1,9}", folder.name) and (folder / "checkpoints").is_file():
+                epoch = int(folder.name.partition("_")[2])
+                if epoch in found:
+                    self.problems.append(
+                        f"epoch {epoch} is there twice: taken from {folder.name}, as the published loader does"
+                    )
+                found[epoch] = folder / "checkpoints"
         return found
 
     @cached_property
-    def results(self) -> dict[int, dict[str, Any]]:
-        """The lines of result.json by `training_iteration`: a line that comes twice counts as it came last."""
+    def results(self) -> dict[int, dict[str, float]]:
+        """The scores of result.json by `training_iteration`: a line that comes twice counts as it came last."""
         rows = {}
         for i, line in enumerate(self._text("result.json").splitlines()):
             try:
                 row = json.loads(line)
-                rows[int(row["training_iteration"])] = row
-            except (ValueError, LookupError, TypeError):
+                self.config = row.get("config") if self.config is None else self.config
+                rows[int(row["training_iteration"])] = {
+                    name: number(value) for name, value in row.items() if re.fullmatch(SCORE, name)
+                }
+            except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
                 self.problems.append(f"result.json: line {i + 1} cannot be read")
         return rows
 
@@ -95,13 +113,21 @@ class Trial:
         """The generating factors and the seed under our names; `batch_size` and `split` where they are told."""
         try:
             read = json.loads(self._text("params.json") or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             self.problems.append("params.json cannot be read")
             read = {}
         if not read and self.results:
-            read = next(iter(self.results.values())).get("config", {})
-        known = PARAMS | {BATCH_SIZE: "batch_size", SPLIT: "split"}
-        return {ours: read[theirs] for theirs, ours in known.items() if read.get(theirs) is not None}
+            read = self.config
+        found = {}
+        for theirs, ours in (PARAMS | {BATCH_SIZE: "batch_size", SPLIT: "split"}).items():
+            value = read.get(theirs) if isinstance(read, dict) else None
+            if value is None:
+                continue
+            if isinstance(value, str) if ours in NAMES else _fits(number(value), ours in WHOLE):
+                found[ours] = value
+            else:
+                self.problems.append(f"params.json: {theirs} is {value!s:.50}")
+        return found
 
     def _text(self, name: str) -> str:
         try:
@@ -109,6 +135,18 @@ class Trial:
         except OSError:
             self.problems.append(f"{name} is missing")
             return ""
+
+
+def number(value: Any) -> float:
+    """A number of a JSON file; NaN for anything else."""
+    try:
+        return float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return math.nan
+
+
+def _fits(value: float, whole: bool) -> bool:
+    return math.isfinite(value) and (not whole or (value.is_integer() and abs(value) < 2**63))
 
 
 def find_trials(source: Path) -> tuple[list[Trial], list[str]]:
@@ -124,9 +162,13 @@ def find_trials(source: Path) -> tuple[list[Trial], list[str]]:
     """
     if not source.is_dir():
         raise UserError(f"source: {source} is not a folder: unpack the archive first, and give the experiment's folder")
+    if _is_trial(source):
+        raise UserError(
+            f"source: {source} is one trial, that is one model: give the folder above, which holds them all"
+        )
     trials, others = [], []
     for path in sorted(source.iterdir()):
-        if path.is_dir() and ((path / "params.json").exists() or any(path.glob("checkpoint_*"))):
+        if _is_trial(path):
             trials.append(Trial(path))
         elif not re.fullmatch(OF_THE_EXPERIMENT, path.name):
             others.append(path.name)
@@ -137,7 +179,7 @@ def find_trials(source: Path) -> tuple[list[Trial], list[str]]:
             f"source: {source} is a zoo of hyperzoo already; open it with zoo.Zoo.open, or put the folder under its name into "
             "<paths.root>/zoos/ and use it by zoo=NAME"
         )
-    inside = [path for path in sorted(source.iterdir()) if path.is_dir()]
+    inside = [path for path in map(source.joinpath, others) if path.is_dir()]
     if len(inside) == 1:
         return find_trials(inside[0])
     if pickles := sorted(path.name for path in source.glob("*.pt")):
@@ -147,8 +189,13 @@ def find_trials(source: Path) -> tuple[list[Trial], list[str]]:
         )
     raise UserError(
         f"source: {source} holds no trials (folders with params.json and checkpoint_000000/checkpoints); "
-        + (f"is it one of {', '.join(path.name for path in inside[:5])}?" if inside else "it is empty")
+        + (f"is it one of {', '.join(path.name for path in inside[:5])}?" if inside else "there are no folders in it")
     )
+
+
+def _is_trial(path: Path) -> bool:
+    files = any((path / name).is_file() for name in ("params.json", "result.json"))
+    return path.is_dir() and (files or any(path.glob("checkpoint_*")))
 
 
 def _number(name: str) -> int:
@@ -175,11 +222,33 @@ def read_state(file: Path) -> dict[str, Tensor]:
         if "Unsupported" in str(error):
             raise UserError(f"{name} holds more than tensors, and is not read: it could run any code") from error
         raise UserError(f"{name} is damaged") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file can make torch stumble over anything
         raise UserError(f"{name} is damaged") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{name} is no state dict")
-    return dict(state)
+        keys = f", but has {', '.join(map(str, list(state)[:3]))}" if isinstance(state, Mapping) else ""
+        raise UserError(f"{name} is no state dict{keys}")
+    if not all(isinstance(key, str) and _is_plain(value) for key, value in state.items()):
+        raise UserError(f"{name} holds other tensors than plain ones with a name")
+    return {key.removeprefix("module."): value for key, value in state.items()}  # which DataParallel puts there
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is an ordinary one of real numbers, with its values."""
+    of_reals = not tensor.is_quantized and not tensor.is_complex()
+    return tensor.layout == torch.strided and tensor.device.type == "cpu" and of_reals
+
+
+def begin_reading() -> None:
+    """In a process that only reads: one thread, and the end when whoever started it has ended, however that came."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def end() -> None:
+            wait([parent.sentinel])
+            os._exit(1)
+
+        Thread(target=end, daemon=True).start()
 
 
 def read_states(files: Sequence[Path | None], described: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -269,18 +338,6 @@ def published_names(arch: Architecture, dropout: float) -> dict[str, str]:
     }
 
 
-# ------------------------------------------------------------------------------------------------ scores
-
-
-def scores(row: Mapping[str, Any] | None, names: list[str]) -> dict[str, float]:
-    """Losses and accuracies (fractions) of a line of result.json; NaN for what it lacks."""
-
-    def number(value: Any) -> float:
-        return float(value) if isinstance(value, int | float) else math.nan
-
-    return {name: number((row or {}).get(name)) for name in names}
-
-
 # ------------------------------------------------------------------------------------------------ writing
 
 
@@ -295,7 +352,8 @@ def write_trial(folder: Path, zoo: Zoo, arch: Architecture, row: pd.Series, metr
         metrics: the zoo's table, indexed by model_id, sorted by epoch.
     """
     model = int(row["model_id"])
-    params = {theirs: _plain(row[ours]) for theirs, ours in PARAMS.items()}
+    known = {theirs: _plain(row[ours]) for theirs, ours in PARAMS.items()}
+    params = {name: value for name, value in known.items() if value == value and (name, value) != ("seed", -1)}  # told
     params |= {
         "model::type": CLASSES.get(arch.name, arch.name),
         "model::channels_in": arch.image[0],
@@ -314,14 +372,27 @@ def write_trial(folder: Path, zoo: Zoo, arch: Architecture, row: pd.Series, metr
         )
     (trial / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
     pd.json_normalize(lines, sep="/").to_csv(trial / "progress.csv", index=False)
-    names = published_names(arch, float(row["dropout"] or 0))
-    weights = torch.tensor(zoo.weights(models=[model])[0])
-    buffers = torch.tensor(zoo.buffers(models=[model])[0]) if arch.n_buffers else [None] * len(weights)
-    for epoch, (values, others) in enumerate(zip(weights, buffers)):
-        state = {names[name]: tensor.clone() for name, tensor in arch.state_dict(values, others).items()}
-        checkpoint = trial / f"checkpoint_{epoch:06d}"
-        checkpoint.mkdir()
-        torch.save(state, checkpoint / "checkpoints")
+    names = published_names(arch, float(np.nan_to_num(row["dropout"])))
+    unused = {f"{name.rpartition('.')[0]}.log_sigma2_bias": name for name in names if name.endswith(".bias")}
+    some = max(1, VALUES_AT_ONCE // arch.n_parameters)
+    for first in range(0, len(zoo.epochs), some):
+        epochs = zoo.epochs[first : first + some]
+        weights = torch.from_numpy(zoo.weights(models=[model], epochs=epochs)[0])
+        buffers = [None] * len(epochs)
+        if arch.n_buffers:
+            buffers = list(torch.from_numpy(zoo.buffers(models=[model], epochs=epochs)[0]))
+        for epoch, values, others in zip(epochs, weights, buffers):
+            ours = arch.state_dict(values, others)
+            state = {names[name]: tensor.clone() for name, tensor in ours.items()}
+            if arch.variational:  # the published linear layers have one that nobody reads
+                state |= {
+                    f"{names[bias].rpartition('.')[0]}.log_sigma2_bias": torch.zeros_like(ours[bias])
+                    for name, bias in unused.items()
+                    if name not in ours
+                }
+            checkpoint = trial / f"checkpoint_{epoch:06d}"
+            checkpoint.mkdir()
+            torch.save(state, checkpoint / "checkpoints")
 
 
 def _plain(value: Any) -> Any:

@@ -621,7 +621,8 @@ def print_summary(zoo: Zoo) -> None:
     diverged = int((models["status"] == "diverged").sum())
     table = Table(title=f"Zoo {zoo.name}", show_header=False, title_justify="left")
     splits = ", ".join(f"{(models['split'] == split).sum()} {split}" for split in ("train", "val", "test"))
-    table.add_row("models", f"{len(models)} ({splits}), {diverged} diverged")
+    lost = "diverged or not whole" if zoo.description["spec"].get("kind") == "imported" else "diverged"
+    table.add_row("models", f"{len(models)} ({splits}), {diverged} {lost}")
     if "start" in zoo.description["spec"]:
         before = 100 * metrics[metrics["epoch"] == 0]["test_acc"].dropna()
         table.add_row(

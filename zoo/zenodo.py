@@ -6,12 +6,13 @@ import os
 import shutil
 import zipfile
 from pathlib import Path
-from urllib.parse import quote
 
 import requests
+from tqdm import tqdm
 
 from zoo.download import Unavailable, fetch
 from zoo.errors import UserError
+from zoo.files import locked
 
 ZENODO = "https://zenodo.org"
 TIMEOUT = 60.0  # seconds
@@ -58,7 +59,10 @@ def zenodo_problems(preset: str, source: str) -> list[str]:
     if preset in offered:
         return []
     what = "the sparsified twin of" if twin else "the zoo"
-    return [f"source: {what} zoo={preset} is not on Zenodo; there are {', '.join(sorted(offered))}"]
+    return [
+        f"source: no record of Zenodo is known for {what} zoo={preset}; there are {', '.join(sorted(offered))}; others: download "
+        "and unpack it, and give the folder"
+    ]
 
 
 def download_zoo(preset: str, source: str, data: Path) -> Path:
@@ -103,10 +107,8 @@ def _files(number: int) -> dict[str, tuple[str, str]]:
         response = requests.get(address, timeout=TIMEOUT)
         response.raise_for_status()
         listed = response.json()["files"]
-        return {
-            one["key"]: (f"{ZENODO}/records/{number}/files/{quote(one['key'])}?download=1", one["checksum"])
-            for one in listed
-        }
+        # The answer's own addresses: a record's number may be that of all its versions.
+        return {one["key"]: (one["links"]["self"], one["checksum"]) for one in listed}
     except (requests.RequestException, ValueError, LookupError) as error:
         raise Unavailable(f"{address} cannot be read ({type(error).__name__}; no network?)") from error
 
@@ -114,14 +116,21 @@ def _files(number: int) -> dict[str, tuple[str, str]]:
 def _unpack(archive: Path, target: Path) -> Path:
     """Unpack a zip; the folder is there once all of it is. No file leaves the folder, whatever it is called."""
     part = target.with_name(f"{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            for member in packed.infolist():
-                if ".." in Path(member.filename).parts or Path(member.filename).is_absolute():
-                    raise UserError(f"{archive}: {member.filename} would leave the folder; nothing was unpacked")
-            packed.extractall(part)
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{archive} is no zip ({error}); choose the raw zoo: source=zenodo:FILE") from error
-    os.replace(part, target)
+    with locked(target.with_name(f"{target.name}.lock")):
+        if target.is_dir():
+            return target  # another process was quicker
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            with zipfile.ZipFile(archive) as packed:
+                for member in packed.infolist():
+                    if ".." in Path(member.filename).parts or Path(member.filename).is_absolute():
+                        raise UserError(f"{archive}: {member.filename} would leave the folder; nothing was unpacked")
+                for member in tqdm(packed.infolist(), f"Unpacking {archive.name}", unit="file", disable=None):
+                    packed.extract(member, part)
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as error:
+            raise UserError(
+                f"{archive} cannot be unpacked ({error}); choose the raw zoo, a zip (source=zenodo:FILE), or unpack it by other "
+                "means and give the folder: source=DIR"
+            ) from error
+        os.replace(part, target)
     return target

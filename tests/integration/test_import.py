@@ -110,7 +110,8 @@ def test_what_cannot_be_read_is_listed(imported):
     told = pd.read_csv(out / "imports" / "digits_seed.csv")
     told["trial"] = told["trial"].str.extract(r"_(\d{5})_")[0].fillna(told["trial"])
     by = told.groupby("trial")["problem"].apply(list).to_dict()
-    assert set(by) == {"00001", "00005", "00006", "notes.txt"}
+    assert set(by) == {"00001", "00004", "00005", "00006", "notes.txt"}
+    assert by["00004"] == ["epoch 3: weights are not finite"]
     assert re.fullmatch(r"epoch 2: checkpoint_000002/checkpoints is damaged", by["00001"][0])
     assert any("line 4 cannot be read" in problem for problem in by["00005"])
     assert any("no line for epoch 2, 3" in problem for problem in by["00005"])
@@ -243,7 +244,7 @@ def test_a_resnet_with_its_running_statistics(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda folder: None, "holds no trials.*it is empty"),
+        (lambda folder: None, "holds no trials.*there are no folders in it"),
         (lambda folder: (folder / "dataset.pt").write_bytes(b""), "a pickle of Python objects"),
         (lambda folder: [(folder / name).mkdir() for name in "ab"], "is it one of a, b"),
         (lambda folder: (folder / "zoo.json").write_text("{}"), "is a zoo of hyperzoo already; open it with"),
@@ -269,7 +270,7 @@ def test_what_is_no_zoo_is_told(tmp_path, make, said):
     [
         ([], "source: is missing"),
         (["source=nowhere"], "source: nowhere is not a folder"),
-        (["source=zenodo"], "the zoo zoo=digits_seed is not on Zenodo; there are cifar10_hyp10f, "),
+        (["source=zenodo"], "no record of Zenodo is known for the zoo zoo=digits_seed; there are cifar10_hyp10f, "),
     ],
 )
 def test_a_source_is_needed(tmp_path, words, said):
