@@ -83,7 +83,7 @@ class Trial:
     def states(self) -> dict[int, Path]:
         """The files of its states, by epoch."""
         found: dict[int, Path] = {}
-        for folder in sorted(self.path.glob("checkpoint_*"), reverse=True):  # checkpoint_1 after checkpoint_000001
+        for folder in sorted(self.path.glob("checkpoint_*")):  # checkpoint_1 after checkpoint_000001
             if re.fullmatch(r"checkpoint_\d{1,9}", folder.name) and (folder / "checkpoints").is_file():
                 epoch = int(folder.name.partition("_")[2])
                 if epoch in found:

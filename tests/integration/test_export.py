@@ -1,6 +1,7 @@
 """`task=export`: what others read of it is what the zoo holds."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,16 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.integration.test_sparsify import sparsify
 from tests.integration.test_train_zoo import configure, train
 from tests.published_zoo import CNN
 from zoo import Zoo
 from zoo.errors import UserError
 from zoo.export import export_zoo
+from zoo.files import locked
 from zoo.imports import import_zoo
 from zoo.store import SCORES
+from zoo.training import train_zoo
 
 WORDS = ["zoo=digits_hyp10r", "zoo.models=20", "zoo.epochs=2"]
 
@@ -77,6 +81,60 @@ def test_the_hub_folder_is_a_zoo_with_a_card_that_the_hub_reads(root):
     shown = {one["config_name"]: one["data_files"] for one in card.data.to_dict()["configs"]}
     assert {name: len(pd.read_parquet(folder / file)) for name, file in shown.items()} == {"models": 20, "metrics": 60}
     assert "# Zoo digits_hyp10r" in card.text
+
+
+@pytest.mark.parametrize("form", ["hub", "croissant"])
+def test_who_edits_an_export_does_not_touch_the_zoo(root, form):
+    zoo, folder = exported(root, form)
+    for name in ("README.md", "models.parquet", "metrics.parquet", "zoo.json", "manifest.json"):
+        with open(folder / name, "ab") as file:
+            file.write(b"mine")
+    assert zoo.verify() == []
+    pd.testing.assert_frame_equal(Zoo.open(zoo.path).models, zoo.models)
+
+
+def test_a_twin_in_the_raw_layout_and_back(root, tmp_path):
+    """Names are those of the published code, which loads strictly: linear layers have a log_sigma2_bias that nobody reads."""
+    sparsify(root, *WORDS, "dataset.train_size=60", "sparsify.epochs=1")
+    twin = Zoo.open(root / "zoos" / "digits_hyp10r_vd")
+    for name in (twin.name, f"{twin.name}_masked"):
+        export_zoo(configure(root, WORDS[0], f"zoo.name={name}", "zoo.models=null", "task=export", "format=raw"))
+    folder = root / "exports" / "digits_hyp10r_vd_raw"
+    state = torch.load(next(folder.glob("*_00000_*")) / "checkpoint_000001" / "checkpoints", weights_only=True)
+    parts = ("weight", "bias", "log_sigma2", "log_sigma2_bias")
+    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in state))
+    assert len(layers) == 5
+    assert set(state) == {f"{layer}.{part}" for layer in layers for part in parts}
+    words = [WORDS[0], "zoo.models=null", "task=import", "engine.threads=1"]
+    import_zoo(configure(tmp_path, *words, f"source={folder}"))
+    back = Zoo.open(tmp_path / "zoos" / twin.name)
+    assert np.array_equal(back.weights(), twin.weights(), equal_nan=True)
+    pd.testing.assert_frame_equal(back.metrics[twin.metrics.columns], twin.metrics, check_exact=False, rtol=1e-6)
+    import_zoo(configure(tmp_path, *words, f"source={root / 'exports' / 'digits_hyp10r_vd_masked_raw'}", "zoo.name=m"))
+    masked, again = Zoo.open(root / "zoos" / f"{twin.name}_masked"), Zoo.open(tmp_path / "zoos" / "m")
+    assert np.array_equal(again.weights(), masked.weights(), equal_nan=True)
+    pd.testing.assert_frame_equal(again.metrics[masked.metrics.columns], masked.metrics)
+
+
+def test_exports_at_once_wait_their_turn_and_nothing_is_in_the_way(root):
+    target = root / "exports" / "digits_hyp10r_csv"
+    target.parent.mkdir(exist_ok=True)
+    with locked(target.with_name(f"{target.name}.lock")), pytest.raises(UserError, match="is being written by process"):
+        exported(root, "csv")
+    shutil.rmtree(target, ignore_errors=True)
+    target.write_text("mine")
+    with pytest.raises(UserError, match="is in the way: it is no folder"):
+        exported(root, "csv")
+    assert target.read_text() == "mine"
+    target.unlink()
+
+
+def test_the_command_that_is_told_names_the_preset(root, capsys):
+    config = configure(root, *WORDS, "zoo.epochs=0", "zoo.name=other", "task=export", "format=raw")
+    config.overrides = [WORDS[0], "zoo.name=other"]
+    train_zoo(config)
+    export_zoo(config)
+    assert "python run.py task=import zoo=digits_hyp10r zoo.name=NAME source=" in capsys.readouterr().out
 
 
 def test_the_hub_knows_the_command_that_is_told(root, capsys):

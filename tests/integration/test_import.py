@@ -1,17 +1,25 @@
 """`task=import`: raw zoos written by plain PyTorch come in with the right report, and do what their authors' numbers say."""
 
 import json
+import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.integration.test_downstream import do, results
-from tests.integration.test_train_zoo import configure, hashes
+from tests.integration.test_train_zoo import configure, hashes, train
 from tests.published_zoo import CNN, CNN3, params, write_trial
 from zoo import Zoo
 from zoo.errors import UserError
@@ -239,6 +247,184 @@ def test_a_resnet_with_its_running_statistics(tmp_path, capsys):
     assert list(back) == list(dict(module.named_parameters())) + list(dict(module.named_buffers()))
     assert all(torch.equal(back[name], value) for name, value in module.state_dict().items())
     assert "Accuracies were not checked" in capsys.readouterr().out
+
+
+@pytest.fixture
+def plain(tmp_path):
+    """Six trials that have learnt nothing, each with states 0 to 2; and a function that imports them."""
+    folder = tmp_path / "exp"
+    nothing = [(torch.zeros(8, 1, 28, 28), torch.arange(8))] * 2
+    trials = [write_trial(folder, i, params(i + 1), *nothing, 2) for i in range(6)]
+
+    def do_import(*words):
+        config = configure(tmp_path, "zoo=digits_seed", "task=import", f"source={folder}", "zoo.models=null",
+                           "engine.threads=1", *words)  # fmt: skip
+        import_zoo(config)
+        told = pd.read_csv(tmp_path / "imports" / f"{config.zoo.name}.csv").groupby("trial")["problem"].apply(list)
+        by = {int(name.split("_")[4]): problems for name, problems in told.items()}
+        return Zoo.open(tmp_path / "zoos" / config.zoo.name), by
+
+    return trials, do_import
+
+
+ODD = {
+    "params.json": ["[1, 2]", '"x"', "{", "[" * 100_000, '{"seed": "abc"}', '{"seed": NaN}', '{"seed": 1e30}',
+                    '{"seed": 1.5}', '{"optim::lr": "fast"}', '{"optim::lr": [1, 2]}', '{"training::batchsize": [1, 2]}',
+                    '{"model::nlin": 3}', '{"model::nlin": "[/b]x"}', '{"hyperzoo::split": 7}'],
+    "result.json": ["[1, 2]", "5", '{"training_iteration": Infinity}', '{"training_iteration": -1}', "{" * 100_000,
+                    '{"training_iteration": 0, "test_acc": ' + "1" * 400 + "}", '{"training_iteration": 0, "test_acc": "0.5"}',
+                    '{"training_iteration": 0, "config": null}'],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in ODD.items() for text in texts])
+def test_an_odd_trial_is_listed_and_stops_nobody(plain, name, text):
+    trials, do_import = plain
+    (trials[3] / name).write_text(text)
+    zoo, told = do_import()
+    assert set(told) == {3}
+    assert np.isfinite(zoo.weights()).all()
+    assert (zoo.models["seed"].drop(3) == [1, 2, 3, 5, 6]).all()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {1: torch.zeros(2)}, {"module_list.0.weight": torch.zeros(3, 3).to_sparse()}, {"a": torch.zeros(2, device="meta")},
+        {"state_dict": {"a": torch.zeros(1)}},
+        {"module_list.0.weight": torch.zeros(8, 1, 5, 5) + 1j}, [torch.zeros(1)], torch.zeros(3),
+    ],
+)  # fmt: skip
+def test_an_odd_state_is_listed_and_stops_nobody(plain, state):
+    trials, do_import = plain
+    torch.save(state, trials[0] / "checkpoint_000001" / "checkpoints")
+    zoo, told = do_import()
+    assert [len(problems) for problems in told.values()] == [1]
+    assert told[0][0].startswith("epoch 1: checkpoint_000001/checkpoints ")
+    assert np.isnan(zoo.weights()).all(axis=2).sum() == 1
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_corrupted_checkpoint_is_read_or_told(plain, data):
+    whole = (plain[0][0] / "checkpoint_000001" / "checkpoints").read_bytes()
+    broken = bytearray(whole[: data.draw(st.integers(1, len(whole)))])
+    for at in data.draw(st.lists(st.integers(0, len(broken) - 1), max_size=20)):
+        broken[at] = data.draw(st.integers(0, 255))
+    file = plain[0][1] / "checkpoint_000001" / "checkpoints"
+    file.write_bytes(broken)
+    with suppress(UserError):
+        assert all(isinstance(value, torch.Tensor) for value in read_state(file).values())
+
+
+def test_parallel_models_and_other_precisions_are_read(plain):
+    trials, do_import = plain
+    for trial, kind in zip(trials, (torch.float16, torch.bfloat16, torch.float64)):
+        file = trial / "checkpoint_000002" / "checkpoints"
+        state = torch.load(file, weights_only=True)
+        torch.save({f"module.{name}": value.to(kind) for name, value in state.items()}, file)
+    zoo, told = do_import()
+    assert told == {}
+    before, after = (zoo.weights(epochs=[epoch])[:3, 0] for epoch in (1, 2))
+    assert np.abs(after - before).max() < 0.1
+
+
+def test_no_epoch_is_dropped_unsaid(plain):
+    trials, do_import = plain
+    for trial in trials[:4]:
+        shutil.rmtree(trial / "checkpoint_000002")
+    shutil.copytree(trials[5] / "checkpoint_000002", trials[5] / "checkpoint_4")
+    shutil.copytree(trials[4] / "checkpoint_000001", trials[4] / "checkpoint_1")
+    zoo, told = do_import()
+    assert zoo.epochs[-1] == 4, "one of six has it"
+    assert [np.isfinite(weights).all(axis=1).tolist() for weights in zoo.weights()] == [[True, True, False, False, False]] * 4 + [
+        [True, True, True, False, False], [True, True, True, False, True]]  # fmt: skip
+    assert told[0][0] == "there is no checkpoint of epochs 2 to 4"
+    assert told[4][0] == "epoch 1 is there twice: taken from checkpoint_1, as the published loader does"
+    assert told[5][0] == "there is no checkpoint of epoch 3"
+
+
+def test_an_epoch_that_hardly_a_model_has_is_left_out_and_listed(plain):
+    trials, do_import = plain
+    for i in range(6, 12):
+        write_trial(trials[0].parent, i, params(i), *[(torch.zeros(8, 1, 28, 28), torch.arange(8))] * 2, 2)
+    shutil.copytree(trials[2] / "checkpoint_000002", trials[2] / "checkpoint_999999")
+    zoo, told = do_import()
+    assert zoo.epochs[-1] == 2
+    assert told == {2: ["epoch 999999 left out: hardly any other model has it"]}
+
+
+def test_what_is_mended_later_is_told_to_be_imported_again(plain):
+    trials, do_import = plain
+    file = trials[0] / "checkpoint_000001" / "checkpoints"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
+    assert do_import()[1] == {0: ["epoch 1: checkpoint_000001/checkpoints is damaged"]}
+    file.write_bytes(whole)
+    zoo, told = do_import()
+    assert told == {
+        0: [f"epoch 1: can be read now, but could not when it was imported: delete {zoo.path} and import again"]
+    }
+
+
+def test_missing_scores_and_percentages_are_listed(plain):
+    trials, do_import = plain
+    for i, change in ((0, lambda row: row.pop("train_loss")), (1, lambda row: row.update(test_acc=57.5))):
+        lines = [json.loads(line) for line in (trials[i] / "result.json").read_text().splitlines()]
+        for line in lines:
+            change(line)
+        (trials[i] / "result.json").write_text("\n".join(map(json.dumps, lines)))
+    zoo, told = do_import()
+    assert told == {0: ["result.json has no train_loss of epochs 0 to 2"],
+                    1: ["result.json: test_acc is more than 1; it is to be a share, not a percentage"]}  # fmt: skip
+    assert "1 models" in (zoo.path / "README.md").read_text()
+
+
+def test_a_stranger_among_the_trials_and_folders_beside_them(plain, tmp_path, capsys):
+    trials, _ = plain
+    torch.save({"other": torch.zeros(3)}, trials[0] / "checkpoint_000000" / "checkpoints")
+    (trials[0].parent / "__MACOSX").mkdir()
+    (trials[0].parent / "[bold]x.txt").write_text("")
+    config = configure(tmp_path, "zoo=digits_seed", "task=import", f"source={trials[0].parent}", "zoo.models=null")
+    import_zoo(config)
+    assert "- [bold]x.txt: is no part" in capsys.readouterr().out
+    with pytest.raises(UserError, match="is one trial, that is one model: give the folder above"):
+        import_zoo(configure(tmp_path, "zoo=digits_seed", "task=import", f"source='{trials[0]}'"))
+
+
+def test_a_zoo_that_was_trained_here_is_not_imported_over(plain, tmp_path):
+    before = train(tmp_path, "zoo=digits_seed", "zoo.epochs=0").identity
+    with pytest.raises(UserError, match="was made here, not imported: choose another"):
+        plain[1]()
+    assert Zoo.open(tmp_path / "zoos" / "digits_seed").identity == before
+
+
+def test_readers_end_with_who_started_them(raw, tmp_path):
+    """Killed at once, without a word to them."""
+    code = """
+import os, sys, time
+from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
+import multiprocessing
+from zoo.raw import begin_reading
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), begin_reading)
+    print(pool.submit(os.getpid).result(), flush=True)
+    time.sleep(100)
+"""
+    file = tmp_path / "reads.py"
+    file.write_text(code)
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, file], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)}
+    ) as run:
+        reader = int(run.stdout.readline())
+        os.kill(reader, 0)
+        run.kill()
+    end = time.monotonic() + 30
+    while time.monotonic() < end and Path(f"/proc/{reader}").exists():
+        time.sleep(0.05)
+    assert not Path(f"/proc/{reader}").exists()
 
 
 @pytest.mark.parametrize(
