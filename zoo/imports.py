@@ -117,13 +117,13 @@ def _preset(config: Config) -> str:
 
 def _first(config: Config, trials: list[Trial]) -> tuple[Config, Architecture]:
     """The config and its architecture; those of a sparsified twin, if the first state that fits is one."""
-    told = ""
+    damaged = strange = ""  # the first of each
     for trial in trials:
         for _, file in sorted(trial.states.items()):
             try:
                 state = read_state(file)
             except UserError as error:
-                told = told or f"{trial.path.name}: {error}"
+                damaged = damaged or f"{trial.path.name}: {error}"
                 continue
             chosen = config
             if is_variational(state):
@@ -133,10 +133,12 @@ def _first(config: Config, trials: list[Trial]) -> tuple[Config, Architecture]:
             try:
                 vectors(state, architecture(chosen))
             except UserError as error:
-                told = f"{trial.path.name} is no model of zoo={_preset(config)}: {error}; choose the zoo= it is"
+                strange = (
+                    strange or f"{trial.path.name} is no model of zoo={_preset(config)}: {error}; choose the zoo= it is"
+                )
                 break  # a stranger among the trials, or all are
             return chosen, architecture(chosen)
-    raise UserError(f"source: none of its states can be used; {told or 'there is none'}")
+    raise UserError(f"source: none of its states can be used; {strange or damaged or 'there is none'}")
 
 
 def models_of(trials: list[Trial], config: Config) -> tuple[pd.DataFrame, dict[str, list[str]]]:

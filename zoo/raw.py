@@ -366,33 +366,32 @@ def write_trial(folder: Path, zoo: Zoo, arch: Architecture, row: pd.Series, metr
     (trial / "params.json").write_text(json.dumps(params))
     lines = []
     for line in metrics.loc[[model]].to_dict("records"):
-        known = {str(key): _plain(value) for key, value in line.items() if key != WEIGHT_MAX_ABS}
-        lines.append(
-            {**known, "training_iteration": known.pop("epoch"), "trial_id": f"hyperzoo_{model:05d}", "config": params}
-        )
+        scores = {str(key): _plain(value) for key, value in line.items() if key != WEIGHT_MAX_ABS}
+        epoch = scores.pop("epoch")
+        lines.append({**scores, "training_iteration": epoch, "trial_id": f"hyperzoo_{model:05d}", "config": params})
     (trial / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
     pd.json_normalize(lines, sep="/").to_csv(trial / "progress.csv", index=False)
     names = published_names(arch, float(np.nan_to_num(row["dropout"])))
-    unused = {f"{name.rpartition('.')[0]}.log_sigma2_bias": name for name in names if name.endswith(".bias")}
     some = max(1, VALUES_AT_ONCE // arch.n_parameters)
     for first in range(0, len(zoo.epochs), some):
-        epochs = zoo.epochs[first : first + some]
-        weights = torch.from_numpy(zoo.weights(models=[model], epochs=epochs)[0])
-        buffers = [None] * len(epochs)
-        if arch.n_buffers:
-            buffers = list(torch.from_numpy(zoo.buffers(models=[model], epochs=epochs)[0]))
-        for epoch, values, others in zip(epochs, weights, buffers):
-            ours = arch.state_dict(values, others)
-            state = {names[name]: tensor.clone() for name, tensor in ours.items()}
-            if arch.variational:  # the published linear layers have one that nobody reads
-                state |= {
-                    f"{names[bias].rpartition('.')[0]}.log_sigma2_bias": torch.zeros_like(ours[bias])
-                    for name, bias in unused.items()
-                    if name not in ours
-                }
-            checkpoint = trial / f"checkpoint_{epoch:06d}"
-            checkpoint.mkdir()
-            torch.save(state, checkpoint / "checkpoints")
+        _write_states(trial, zoo, arch, model, zoo.epochs[first : first + some], names)
+
+
+def _write_states(
+    trial: Path, zoo: Zoo, arch: Architecture, model: int, epochs: list[int], names: Mapping[str, str]
+) -> None:
+    weights = torch.from_numpy(zoo.weights(models=[model], epochs=epochs)[0])
+    buffers: list[Tensor | None] = [None] * len(epochs)
+    if arch.n_buffers:
+        buffers = list(torch.from_numpy(zoo.buffers(models=[model], epochs=epochs)[0]))
+    for epoch, values, others in zip(epochs, weights, buffers):
+        state = {names[name]: tensor.clone() for name, tensor in arch.state_dict(values, others).items()}
+        if arch.variational:  # the published linear layers, too, have variances of biases, which nobody reads
+            biases = [(f"{name[:-5]}.log_sigma2_bias", state[name]) for name in state if name.endswith(".bias")]
+            state = {name: torch.zeros_like(bias) for name, bias in biases} | state
+        checkpoint = trial / f"checkpoint_{epoch:06d}"
+        checkpoint.mkdir()
+        torch.save(state, checkpoint / "checkpoints")
 
 
 def _plain(value: Any) -> Any:
