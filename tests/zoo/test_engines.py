@@ -93,12 +93,12 @@ class EngineTester:
             np.testing.assert_allclose(running.loss, running64.loss, rtol=1e-3)
             np.testing.assert_allclose(val.loss, val64.loss, rtol=1e-3)
             # Relative to the way gone. Rounding may tip a max-pool, a kink or Adam's division of next to nothing by
-            # next to nothing (half of the models have no weight decay) in some models; a mistake shows in all of them.
+            # next to nothing in some model; a mistake shows in all of them.
             drift = distance(population.weights, population64.weights) / way(population64, start)
-            assert np.quantile(drift, 0.4) < 1e-3
+            assert np.median(drift) < 1e-3
             assert drift.max() < 5e-2
             drift = distance(population.first_moment, population64.first_moment) / norm(population64)
-            assert np.quantile(drift, 0.4) < 1e-3
+            assert np.median(drift) < 1e-3
             np.testing.assert_array_equal(population.step, population64.step)
         assert (way(ours[-1][2], start) > 1e-2).all(), "nothing was learnt: the test compares nothing"
 
