@@ -313,6 +313,23 @@ class TestTorchOnCuda(TestTorch):
 class TestFused(EngineTester):
     name = "fused"
 
+    def test_averages_of_dead_units_do_not_decay_into_slow_numbers(self):
+        """Behind a relu that is never positive no gradient comes: the first moment is what is left of the one it had."""
+        arch, data = architecture("cnn_s"), image_data()
+        rows = model_rows(activation=["relu"], optimizer=["adam"], weight_decay=[0.0], dropout=[0.0])
+        start = initial_population(arch, rows)
+        start.weights[:] = -np.abs(start.weights)
+        start.first_moment[:] = 2e-38
+        engine = self.make(arch, rows, data, Protocol(10, 1, "constant"))
+        engine.load(start)
+        engine.start_epoch(1)
+        engine.train(0, 5)  # 0.9^5 of 2e-38 is 1.18e-38, just large enough
+        conv = slice(0, arch.layout[0].size)
+        np.testing.assert_allclose(engine.population().first_moment[:, conv], 2e-38 * 0.9**5, rtol=1e-5)
+        engine.train(5, 6)
+        assert (engine.population().first_moment[:, conv] == 0).all()
+        engine.close()
+
     def test_onecycle_equals_the_loop(self):
         arch, data = architecture("cnn_s"), image_data()
         rows = model_rows(optimizer=["sgd"], lr=[0.05, 0.1], weight_decay=[5e-4])

@@ -91,6 +91,16 @@ class Population:
     step: np.ndarray
 
 
+def _prepare_thread() -> None:
+    """Of a pool that trains models: one thread inside an operation, and numbers below 1e-38 are 0.
+
+    Averages of vanishing gradients decay into those numbers, with which processors are slow (docs/PERFORMANCE.md); next to
+    Adam's epsilon of 1e-8 they are nothing.
+    """
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+
+
 class Engine(ABC):
     """Trains and evaluates one block of models.
 
@@ -129,7 +139,7 @@ class Engine(ABC):
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         self.threads = (threads or available_cores()) if self.device.type == "cpu" else 1
-        self._pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
+        self._pool = ThreadPoolExecutor(self.threads, initializer=_prepare_thread)
         self.steps_per_epoch = -(-len(data.train) // protocol.batch_size)  # the last, partial batch is trained
         self.epoch = 0
 
