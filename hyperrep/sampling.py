@@ -25,7 +25,7 @@ from zoo.images import ImageData
 from zoo.networks import Networks, predictions
 from zoo.spec import deal_splits
 from zoo.start import TRAINING_FACTORS
-from zoo.store import FACTORS, SCORES
+from zoo.store import CLASS_ACCURACY, FACTORS, SCORES
 from zoo.training import command, console, epoch_metrics, open_zoo, print_summary, versions, zoo_images
 
 COMPARED_STATES = 500  # reconstructions whose distance to those of other models is measured
@@ -268,7 +268,7 @@ def store_population(
     Raises:
         UserError: if the name is taken by another one.
     """
-    description = description | {"metrics": [*SCORES, *(f"test_acc_class_{c}" for c in range(images.classes))]}
+    description = description | {"metrics": [*SCORES, *(f"{CLASS_ACCURACY}{c}" for c in range(images.classes))]}
     population = Zoo.create(Path(config.paths.root) / "zoos" / description["name"], description, rows)
     values = np.ascontiguousarray(weights, np.float32)
     for block in population.blocks(100):

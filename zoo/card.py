@@ -18,9 +18,6 @@ def facts(zoo: Zoo, models: pd.DataFrame) -> dict[str, str]:
     description = zoo.description
     counts = models["split"].value_counts()
     splits = ", ".join(f"{counts.get(split, 0)} {split}" for split in SPLITS)
-    spec = description.get("spec")
-    imported = isinstance(spec, dict) and spec.get("kind") == "imported"
-    lost = "diverged or not whole" if imported else "diverged"  # of which a state or a score could not be read
     found = {
         "published as": description.get("published"),
         "models": f"{len(models)} ({splits}); splits are by model, column split of models.parquet",
@@ -29,10 +26,15 @@ def facts(zoo: Zoo, models: pd.DataFrame) -> dict[str, str]:
         "images": _images(description.get("dataset")),
         "generating factors": _factors(models),
         "training": _training(description.get("protocol"), zoo.epochs[-1]),
-        lost: f"{int((models['status'] == 'diverged').sum())} models; they are kept, and flagged in models.parquet",
+        lost(zoo): f"{(models['status'] == 'diverged').sum()} models; they are kept, and flagged in models.parquet",
         "licence": description.get("license"),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def lost(zoo: Zoo) -> str:
+    """What models without finite states or scores are called: of an imported zoo, some may only not have been readable."""
+    return "diverged or not whole" if zoo.imported else "diverged"
 
 
 def _images(dataset: Any) -> str | None:

@@ -30,7 +30,7 @@ from zoo.networks import predictions
 from zoo.raw import Trial, begin_reading, find_trials, is_variational, read_state, read_states, vectors
 from zoo.sparsify import store_masked
 from zoo.spec import deal_splits
-from zoo.store import FACTORS, SCORES, SPLITS, WEIGHT_MAX_ABS, Block, Zoo
+from zoo.store import CLASS_ACCURACY, FACTORS, SCORES, SPLITS, WEIGHT_MAX_ABS, Block, Zoo
 from zoo.training import (
     MODELS_ON_CPU,
     PopulationProgress,
@@ -73,7 +73,7 @@ def import_zoo(config: Config) -> None:
     trials = trials[: config.zoo.models]
     config, arch = _first(config, trials)
     path = Path(config.paths.root) / "zoos" / config.zoo.name
-    if (path / "zoo.json").exists() and Zoo.open(path).description["spec"].get("kind") != "imported":
+    if (path / "zoo.json").exists() and not Zoo.open(path).imported:
         raise UserError(
             f"zoo {config.zoo.name!r} in {path} was made here, not imported: choose another zoo.name or paths.root"
         )
@@ -262,7 +262,9 @@ def further_metrics(trials: list[Trial]) -> list[str]:
     """The scores that task=export writes beside the published ones."""
     row: dict[str, float] = next((line for trial in trials for line in trial.results.values()), {})
     return [
-        name for name in row if re.fullmatch(r"train_eval_(loss|acc)|test_acc_class_\d+|sparsity(_(?!ratio).+)?", name)
+        name
+        for name in row
+        if re.fullmatch(rf"train_eval_(loss|acc)|{CLASS_ACCURACY}\d+|sparsity(_(?!ratio).+)?", name)
     ]
 
 

@@ -38,6 +38,7 @@ FORMAT_VERSION = 1
 FACTORS = ("init", "activation", "optimizer", "lr", "weight_decay", "dropout")  # that generate a model, beside its seed
 SPLITS = ("train", "val", "test")
 SCORES = ["train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc"]
+CLASS_ACCURACY = "test_acc_class_"  # and the number of the class, from 0
 WEIGHT_MAX_ABS = "weight_max_abs"  # the one metric the store computes itself: it tells a diverged model
 MAY_CHANGE = {
     "models",
@@ -215,6 +216,12 @@ class Zoo:
     def finished(self) -> bool:
         """Whether every model has every epoch and the tables are written."""
         return (self.path / "manifest.json").exists()
+
+    @property
+    def imported(self) -> bool:
+        """Whether task=import made it, out of trials of others."""
+        spec = self.description.get("spec")
+        return isinstance(spec, dict) and spec.get("kind") == "imported"
 
     @property
     def pending(self) -> int:

@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader
 
 from zoo import Zoo, engines
 from zoo.architecture import Architecture
+from zoo.card import lost
 from zoo.config import Config, training_conditions
 from zoo.engines import Engine, Population, Protocol, Scores
 from zoo.engines.torch_engine import LANES
@@ -36,7 +37,7 @@ from zoo.images import AugmentConfig, ImageData, Images, load_images, plan_shape
 from zoo.pruning import schedule, zero_shares
 from zoo.spec import model_table, shard_of, spec_size
 from zoo.start import Start
-from zoo.store import Block
+from zoo.store import CLASS_ACCURACY, SCORES, Block
 
 console = Console()
 
@@ -101,9 +102,9 @@ def _imported(path: Path, config: Config, arch: Architecture) -> bool:
     """Whether task=import has put a zoo of this name, architecture and dataset there."""
     if config.zoo.start.zoo is not None or not (path / "zoo.json").exists():
         return False
-    there = Zoo.open(path).description
-    like = there["arch"] == arch.to_dict() and there["dataset"].get("name") == config.dataset.name
-    return like and there["spec"].get("kind") == "imported"
+    there = Zoo.open(path)
+    dataset = there.description["dataset"].get("name")
+    return there.imported and there.description["arch"] == arch.to_dict() and dataset == config.dataset.name
 
 
 def shard_unit(config: Config) -> int:
@@ -298,7 +299,7 @@ def epoch_metrics(train: Scores, val: Scores, test: Scores) -> dict[str, np.ndar
     metrics: dict[str, np.ndarray] = {}
     for split, scores in (("train", train), ("val", val), ("test", test)):
         metrics |= {f"{split}_loss": scores.loss, f"{split}_acc": scores.accuracy}
-    return metrics | {f"test_acc_class_{c}": column for c, column in enumerate(test.class_accuracy.T)}
+    return metrics | {f"{CLASS_ACCURACY}{c}": column for c, column in enumerate(test.class_accuracy.T)}
 
 
 def sparsity(weights: np.ndarray, arch: Architecture, protocol: Protocol) -> dict[str, np.ndarray]:
@@ -347,7 +348,7 @@ def training_protocol(config: Config) -> Protocol:
 def describe(config: Config, arch: Architecture, data: ImageData, start: Start | None = None) -> dict[str, Any]:
     """What zoo.json records: all that a model depends on, and nothing of where and when it was trained."""
     zoo, rules = config.zoo, config.dataset.protocols[config.arch.protocol]
-    metrics = ["train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc"]
+    metrics = [*SCORES]
     metrics += ["train_eval_loss", "train_eval_acc"] if config.metrics.train_eval else []
     metrics += list(sparsity(np.zeros((1, arch.n_parameters), np.float32), arch, training_protocol(config)))
     protocol: dict[str, Any] = {"batch_size": zoo.batch_size, "schedule": zoo.schedule, "loss": "cross_entropy"}
@@ -381,7 +382,7 @@ def describe(config: Config, arch: Architecture, data: ImageData, start: Start |
         },
         "engine": engine,
         "epochs": zoo.epochs,
-        "metrics": metrics + [f"test_acc_class_{c}" for c in range(data.classes)],
+        "metrics": metrics + [f"{CLASS_ACCURACY}{c}" for c in range(data.classes)],
         "versions": versions(),
         "command": command(config),
     }
@@ -621,8 +622,7 @@ def print_summary(zoo: Zoo) -> None:
     diverged = int((models["status"] == "diverged").sum())
     table = Table(title=f"Zoo {zoo.name}", show_header=False, title_justify="left")
     splits = ", ".join(f"{(models['split'] == split).sum()} {split}" for split in ("train", "val", "test"))
-    lost = "diverged or not whole" if zoo.description["spec"].get("kind") == "imported" else "diverged"
-    table.add_row("models", f"{len(models)} ({splits}), {diverged} {lost}")
+    table.add_row("models", f"{len(models)} ({splits}), {diverged} {lost(zoo)}")
     if "start" in zoo.description["spec"]:
         before = 100 * metrics[metrics["epoch"] == 0]["test_acc"].dropna()
         table.add_row(

@@ -10,12 +10,11 @@ from pathlib import Path
 import requests
 from tqdm import tqdm
 
-from zoo.download import Unavailable, fetch
+from zoo.download import TIMEOUT, Unavailable, fetch
 from zoo.errors import UserError
 from zoo.files import locked
 
 ZENODO = "https://zenodo.org"
-TIMEOUT = 60.0  # seconds
 RAW, SPARSE = "zenodo", "zenodo_sparse"  # words of source=: the zoo, or its sparsified twin
 RECORDS = {  # 10.5281/zenodo.…, by the beginning of a preset's name
     "mnist": 6632086,
