@@ -58,7 +58,7 @@ def test_a_planted_order_is_found(arch, mode, activation):
     assert torch.equal(table, torch.cat(permutations.inverse(planted), 1))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(architectures(most=6), SEEDS, st.sampled_from(["none", "weights", "activations"]))
 def test_only_the_order_changes(arch, seed, mode):
     weights = population(arch, 6, seed)
@@ -104,7 +104,7 @@ def test_models_outside_of_the_mean_have_no_influence(mode):
 # ------------------------------------------------------------------------------------------------- by weights
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(architectures(), SEEDS)
 def test_no_order_of_any_one_layer_is_closer(arch, seed):
     """All orders of each group are tried: coordinate descent has ended where none of them helps."""
@@ -120,7 +120,7 @@ def test_no_order_of_any_one_layer_is_closer(arch, seed):
             assert (permutations.apply(found, perms) - reference).square().sum() >= best - 1e-9
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(architectures(most=6), SEEDS)
 def test_the_distance_to_the_mean_never_grows_from_round_to_round(arch, seed):
     weights = population(arch, 8, seed)
@@ -141,7 +141,6 @@ def test_more_rounds_come_closer_to_the_mean():
     assert often == pytest.approx(spread(copies), rel=1e-6)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 2), min_size=4, max_size=4), min_size=4, max_size=4))
 def test_neurons_stay_where_no_other_order_is_better(fits):
     """The one hidden layer of the reference is the identity, so that the other's weights are all the similarities.
@@ -193,7 +192,7 @@ def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return table
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(architectures(), SEEDS, st.sampled_from(["tanh", "relu", "gelu"]))
 def test_no_order_correlates_better(arch, seed, name):
     """All orders are tried, on all samples (there are fewer than are kept)."""

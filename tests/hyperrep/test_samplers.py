@@ -482,7 +482,7 @@ def test_30_uses_only_the_top_anchors(name):
             assert fit_sampler(preset(name, **other), make_anchors(points)).sample(50, seed=1).min() < 0.2
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from([0.1, 0.5, 0.7, 0.8, 0.9]), min_size=1, max_size=40), st.floats(0.01, 1))
 def test_top(accuracy, share):
     """Slowly: the share is kept, no kept anchor is worse than a dropped one, and ties stay together."""

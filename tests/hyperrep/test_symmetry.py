@@ -80,7 +80,7 @@ def test_function_is_preserved(arch, activation):
         assert (outputs_of_layers(arch, model, images, activation)[-1] - logits).norm() < 1e-5 * logits.norm()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(architectures(), st.integers(0, 2**32), st.sampled_from(list(ACTIVATIONS)))
 def test_new_neuron_i_is_old_neuron_perm_i(arch, seed, activation):
     generator = torch.Generator().manual_seed(seed)
@@ -102,7 +102,6 @@ def test_groups_are_the_hidden_layers():
     assert [group.size for group in Permutations(architecture("cnn_m")).groups] == [16, 32, 15, 20]
 
 
-@settings(deadline=None)
 @given(architectures(), st.integers(0, 2**32))
 def test_permutations_are_a_group(arch, seed):
     generator = torch.Generator().manual_seed(seed)

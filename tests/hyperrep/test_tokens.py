@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -46,7 +46,6 @@ def test_tokens_are_rows_and_biases_of_the_modules(arch):
     check(arch, torch.randn(3, arch.n_parameters))
 
 
-@settings(deadline=None)
 @given(architectures(), st.integers(0, 4), st.integers(0, 2**32))
 def test_tokens_of_any_list_of_layers(arch, models, seed):
     if models:

@@ -44,6 +44,7 @@ def table(root, name):
     return pd.read_csv(root / "analysis" / "digits_seed" / f"{name}.csv")
 
 
+@pytest.mark.slow
 def test_measures_are_those_of_plain_modules(root):
     zoo, images = Zoo.open(root / "zoos" / "digits_seed"), read_images(configure(root, *ZOO))
     pictures = images.normalise(images.test.pixels)

@@ -126,6 +126,7 @@ def test_transfer(root):
     assert (root / "results" / "transfer" / "digits_seed_to_digits_hyp10f.parquet").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combine", ["logits", "probabilities", "vote"])
 def test_ensembles(root, combine):
     config = do(
@@ -202,6 +203,7 @@ def test_smoothness(root):
     assert set(table["method"]) == {"weights", "unnormalised", "normalised"}
 
 
+@pytest.mark.slow
 def test_weight_distribution(root):
     do(root, "task=downstream", "downstream=weight_distribution", "downstream.bins=20")
     table, zoo = results(root, "weight_distribution"), Zoo.open(root / "zoos" / "digits_seed")
@@ -307,6 +309,7 @@ def test_models_of_an_unseen_zoo(root):
     assert shown[(shown["method"] == "S") & (shown["of"] == "single models")]["published"].item() == "12.7 / 19.8"
 
 
+@pytest.mark.slow
 def test_other_architectures(root):
     words = [
         "downstream=unseen_arch",
@@ -382,6 +385,7 @@ EXPERIMENTS = sorted(path.stem for path in (run.CONFIG_DIR / "experiment").glob(
 NOT_HERE = ["zoo=digits_seed", "autoencoder.d_model=204", "autoencoder.blocks=1", "autoencoder.optimizer.bf16=false"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_at_toy_scale(tmp_path, name):
     """All that conf/experiment/ describes runs from nothing to its table; on digits, which are there without a network."""

@@ -52,6 +52,7 @@ def test_results_tell_seen_from_unseen(root):
     np.testing.assert_allclose(results["accuracy"], last[results["model_id"]], atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behaviour", [0.0, 0.3])
 def test_an_interrupted_training_ends_the_same(root, zoo_alone, behaviour, monkeypatch):
     """Two epochs, a stop, two more; against four at once. Dropout, augmentation, contrast and images are all random."""
@@ -75,6 +76,7 @@ def test_an_interrupted_training_ends_the_same(root, zoo_alone, behaviour, monke
     }
 
 
+@pytest.mark.slow
 def test_a_stopped_training_whose_schedules_span_all_epochs_ends_the_same(root, zoo_alone, monkeypatch):
     """Learning rate and the weight of the behavioural term go on where they were."""
     words = [

@@ -304,7 +304,7 @@ def test_an_odd_state_is_listed_and_stops_nobody(plain, state):
     assert np.isnan(zoo.weights()).all(axis=2).sum() == 1
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_corrupted_checkpoint_is_read_or_told(plain, data):
     whole = (plain[0][0] / "checkpoint_000001" / "checkpoints").read_bytes()

@@ -102,6 +102,7 @@ def test_the_torch_dataset_gives_weights_and_properties(hyp_zoo):
     assert set(properties) == {"test_acc", "ggap", "epoch", "lr", "activation"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "loop"])
 def test_any_block_size_gives_the_same_models(tmp_path, engine):
     """Promise 4 at the level of the store; every factor differs within a block."""
@@ -199,6 +200,7 @@ def test_diverged_models_are_kept_and_flagged(tmp_path):
     assert len(zoo.weights()) == 4
 
 
+@pytest.mark.slow
 def test_resnet_zoo_on_generated_cifar_files(tmp_path):
     """Two ResNet-18s for a few steps: the whole path with BatchNorm buffers, augmentation, OneCycle and a resume."""
     (tmp_path / "data").mkdir()

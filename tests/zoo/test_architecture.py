@@ -96,7 +96,7 @@ def test_many_models_at_once_equal_each_module(name, activation):
         assert torch.allclose(module.double()(x), y, atol=1e-12)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.data())
 def test_any_list_of_layers_that_fits(data):
     """Random descriptions: forward of two models equals the two modules; the layout is that of the module."""

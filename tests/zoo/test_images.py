@@ -309,7 +309,7 @@ def slow_augment(image: np.ndarray, config: AugmentConfig, u: np.ndarray) -> np.
     return image[:, :, ::-1] if config.flip and u[2] < 0.5 else image
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(st.integers(0, 4), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9)),
     padding=st.integers(0, 5),

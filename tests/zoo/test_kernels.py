@@ -50,7 +50,6 @@ def test_gelu_is_exact_where_it_is_next_to_nothing():
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(0, 9), st.integers(1, 100), st.integers(0, 10**5), st.integers(1, 200))
-@settings(deadline=None)
 def test_random_words_are_those_of_the_other_engines(seed, purpose, epoch, step, n):
     words = np.zeros((n + 3) // 4 * 4, np.uint32)
     numerics.philox(words, n, seed, purpose, epoch, step)
@@ -137,7 +136,8 @@ def shortcuts(draw, side, channels, to_side, to_channels):
     return [*draw(st.sampled_from(forms)), convolution]
 
 
-@settings(deadline=None, max_examples=5)
+@pytest.mark.slow
+@settings(max_examples=5)
 @given(st.data())
 def test_gradients_of_any_list_of_layers(data):
     """Random architectures: odd sizes, channel counts that are no whole vectors, stages without activation or bias, blocks."""
@@ -225,6 +225,7 @@ def test_trajectories_drift_no_more_than_pytorch_from_itself(arch_name, activati
         assert p > 1e-4, f"{name}: {np.sort(finally_)} after 200 steps, PyTorch {np.sort(late)}"
 
 
+@pytest.mark.slow
 def test_a_second_start_takes_the_kernel_from_the_disk(tmp_path):
     """Two processes, one cache folder: the second finds what the first compiled."""
     code = (

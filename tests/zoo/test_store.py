@@ -194,7 +194,7 @@ def test_a_split_is_its_rows(finished: Zoo, split: str) -> None:
     np.testing.assert_array_equal(finished.weights(split=split, epochs=[1]), everything(7, 3)[ids][:, [1]])
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     first=st.tuples(st.integers(1, 6), st.integers(0, 2), st.integers(1, 4)),
     more=st.tuples(st.integers(0, 4), st.integers(0, 2), st.integers(1, 4)),
@@ -556,7 +556,7 @@ def test_verify_finds_any_damage(copy: Path, name: str, how: str) -> None:
     assert any(name in problem for problem in problems) or name == "manifest.json"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_verify_finds_any_flipped_bit(finished: Zoo, data: st.DataObject) -> None:
     files = sorted(file for file in finished.path.rglob("*") if file.is_file())

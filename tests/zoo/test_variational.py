@@ -159,6 +159,7 @@ def trained(engine, start, steps, epoch) -> Population:
     return engine.population()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fused", "torch", "loop"])
 @pytest.mark.parametrize("arch_name", ["cnn_s", "cnn_m"])
 @pytest.mark.parametrize("epoch", [1, 25])  # without and with the divergence
