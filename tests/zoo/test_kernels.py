@@ -226,20 +226,23 @@ def test_trajectories_drift_no_more_than_pytorch_from_itself(arch_name, activati
 
 
 @pytest.mark.slow
-def test_a_second_start_takes_the_kernel_from_the_disk(tmp_path):
-    """Two processes, one cache folder: the second finds what the first compiled."""
+def test_a_second_start_takes_the_kernel_from_the_disk_and_trains_the_same_models(tmp_path):
+    """Two processes, one cache folder: the second finds what the first compiled, and has the same bits."""
     code = (
-        "from tests.populations import *; from zoo.engines import *; from zoo.engines import kernels\n"
-        "arch, data, rows = architecture('cnn_s'), image_data(), model_rows()\n"
+        "import hashlib; from tests.populations import *; from zoo.engines import *; from zoo.engines import kernels\n"
+        "arch, data = architecture('cnn_s'), image_data(train=200)\n"
+        "rows = model_rows(activation=['tanh', 'gelu'], optimizer=['adam', 'sgd'], weight_decay=[0.0, 1e-2])\n"
         "e = ENGINES['fused'](arch, rows, data, Protocol(10, 1, 'constant')); e.load(initial_population(arch, rows))\n"
-        "e.start_epoch(1); e.train(0, 1); e.evaluate(data.val); e.close()\n"
+        "e.start_epoch(1); e.train(0, 20); e.evaluate(data.val); e.close()\n"
+        "print(hashlib.sha256(e.population().weights.tobytes()).hexdigest())\n"
         "print(sum(sum(f.stats.cache_hits.values()) for f in kernels.compiled(kernels.source(arch))))"
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     call = [sys.executable, "-c", code]
     runs = [subprocess.run(call, env=environment, capture_output=True, text=True, check=True) for _ in range(2)]
-    hits = [run.stdout.split()[-1] for run in runs]
-    assert hits == ["0", "2"]
+    weights, hits = zip(*(run.stdout.split()[-2:] for run in runs))
+    assert hits == ("0", "2")
+    assert weights[0] == weights[1]
 
 
 def test_the_code_can_be_read():

@@ -12,8 +12,15 @@ import math
 import numpy as np
 from numba import njit
 
+from zoo.engines.simd import OPERATIONS
+
+multiply_add = OPERATIONS["multiply_add"]
+
 # Functions that may reorder arithmetic. Not-a-number is therefore detected outside, on the weights after an epoch.
 fast = njit(fastmath=True, nogil=True, error_model="numpy")
+# Functions that may not. Of a sum of two products, it is left to the compiler which one is rounded first, and code that was
+# compiled in this process has decided otherwise than the same loaded from the disk: optimisers say it (multiply_add).
+exact = njit(nogil=True, error_model="numpy")
 
 f32 = np.float32
 ZERO, HALF, ONE = f32(0.0), f32(0.5), f32(1.0)
@@ -240,7 +247,7 @@ def largest(A, z, classes):
     return best
 
 
-@fast
+@exact
 def adam(P, M, V, G, MOVED, lr, decay, t):
     """One step of Adam with L2 decay (t counts from 1); G becomes 0. MOVED is 1 at what is trained, else 0.
 
@@ -250,22 +257,23 @@ def adam(P, M, V, G, MOVED, lr, decay, t):
     size = f32(lr / (1.0 - 0.9**t))
     root = f32(math.sqrt(1.0 - 0.999**t))
     for i in range(P.shape[0]):
-        g = (G[i] + decay * P[i]) if MOVED[i] > ZERO else ZERO
-        m = BETA1 * M[i] + REST1 * g
-        v = BETA2 * V[i] + REST2 * g * g
+        g = multiply_add(decay, P[i], G[i]) if MOVED[i] > ZERO else ZERO
+        m = multiply_add(BETA1, M[i], REST1 * g)
+        v = multiply_add(BETA2, V[i], REST2 * g * g)
         M[i] = m
         V[i] = v
         P[i] -= size * m / (f32(math.sqrt(v)) / root + EPS)
         G[i] = ZERO
 
 
-@fast
+@exact
 def sgd(P, M, G, MOVED, lr, decay, momentum):
     """One step of SGD with momentum and L2 decay; G becomes 0."""
     for i in range(P.shape[0]):
-        m = momentum * M[i] + ((G[i] + decay * P[i]) if MOVED[i] > ZERO else ZERO)
+        g = multiply_add(decay, P[i], G[i]) if MOVED[i] > ZERO else ZERO
+        m = multiply_add(momentum, M[i], g)
         M[i] = m
-        P[i] -= lr * m
+        P[i] = multiply_add(-lr, m, P[i])
         G[i] = ZERO
 
 

@@ -14,6 +14,7 @@ In the names below n is the number of lanes, 8 or 16; arrays are one-dimensional
     isplat<n>(k)         the int32 k in every lane         iadd<n>, istore<n>     as add, store, for int32
     halves0(v), halves1  the even, the odd lanes of 16        ihalves0, ihalves1     the same for int32
     scalar(a, i)         a[i], without a test for negative i
+    multiply_add(x, y, z)  x * y + z of single float32 values, rounded once
 """
 
 from __future__ import annotations
@@ -179,6 +180,20 @@ def scalar(typing: Any, array: Any, index: Any) -> Any:
     return array.dtype(array, types.intp), code
 
 
+@intrinsic
+def multiply_add(typing: Any, x: Any, y: Any, z: Any) -> Any:
+    """x * y + z of float32 values, rounded once."""
+    one = types.float32
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.FloatType(), [ir.FloatType()] * 3), "llvm.fma.f32"
+        )
+        return builder.call(function, args)
+
+    return one(one, one, one), code
+
+
 def _half(kind: str, first: int) -> Callable[..., Any]:
     whole, part = VectorType(16, kind), VectorType(8, kind)
 
@@ -193,7 +208,7 @@ def _half(kind: str, first: int) -> Callable[..., Any]:
     return half
 
 
-OPERATIONS: dict[str, Any] = {"scalar": scalar}
+OPERATIONS: dict[str, Any] = {"scalar": scalar, "multiply_add": multiply_add}
 for _first in (0, 1):
     OPERATIONS |= {f"halves{_first}": _half("f", _first), f"ihalves{_first}": _half("i", _first)}
 for _n in LANES:
