@@ -18,8 +18,9 @@ multiply_add = OPERATIONS["multiply_add"]
 
 # Functions that may reorder arithmetic. Not-a-number is therefore detected outside, on the weights after an epoch.
 fast = njit(fastmath=True, nogil=True, error_model="numpy")
-# Functions that may not. Of a sum of two products, it is left to the compiler which one is rounded first, and code that was
-# compiled in this process has decided otherwise than the same loaded from the disk: optimisers say it (multiply_add).
+# Functions that may not. In the process that compiles a kernel, numba runs the copy of a function that was compiled on its
+# own; in those that load the kernel, the caller's copy. Of a sum of two products the compiler chooses which one is rounded
+# first, and had chosen otherwise in the two: so the optimisers say it (multiply_add).
 exact = njit(nogil=True, error_model="numpy")
 
 f32 = np.float32
@@ -204,7 +205,7 @@ def mix_back(P, w, b, A, x, g_x, places, inputs, input_lanes, outputs, lanes, g,
                 A[g_x + p * input_lanes + c] += gradient * P[w + o * inputs + c]
 
 
-@njit(nogil=True, error_model="numpy")
+@exact
 def philox(words, n, seed, purpose, epoch, step):
     """words[:n] become the numbers of `zoo.philox.random_words`; the length of `words` is a multiple of 4, at least n."""
     for group in range((n + 3) // 4):
@@ -237,7 +238,7 @@ def cross_entropy(A, z, g, classes, label, scale):
     return f32(math.log(total)) + top - A[z + label]
 
 
-@njit(nogil=True, error_model="numpy")
+@exact
 def largest(A, z, classes):
     """The class of the largest logit, the first of equals."""
     best = 0
@@ -277,7 +278,7 @@ def sgd(P, M, G, MOVED, lr, decay, momentum):
         G[i] = ZERO
 
 
-@njit(nogil=True, error_model="numpy")
+@exact
 def fetch(pixels, image, mean, std, X):
     """One image [place][channel] of uint8, normalised, into X.
 

@@ -96,6 +96,20 @@ def _greater(compared: VectorType, chosen: VectorType) -> Callable[..., Any]:
     return greater
 
 
+def _multiply_add(kind: types.Type, llvm: ir.Type, suffix: str) -> Callable[..., Any]:
+    @intrinsic
+    def multiply_add(typing: Any, x: Any, y: Any, z: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            function = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(llvm, [llvm] * 3), f"llvm.fma.{suffix}"
+            )
+            return builder.call(function, args)
+
+        return kind(kind, kind, kind), code
+
+    return multiply_add
+
+
 def _operations(n: int) -> dict[str, Callable[..., Any]]:
     floats, ints = VectorType(n, "f"), VectorType(n, "i")
 
@@ -125,15 +139,6 @@ def _operations(n: int) -> dict[str, Callable[..., Any]]:
         return floats(), code
 
     @intrinsic
-    def fma(typing: Any, x: Any, y: Any, z: Any) -> Any:
-        def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            kind = ir.FunctionType(floats.llvm, [floats.llvm] * 3)
-            function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{n}f32")
-            return builder.call(function, args)
-
-        return floats(floats, floats, floats), code
-
-    @intrinsic
     def add(typing: Any, x: Any, y: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return builder.fadd(args[0], args[1])
@@ -161,7 +166,7 @@ def _operations(n: int) -> dict[str, Callable[..., Any]]:
         f"broadcast{n}": broadcast,
         f"pairs{n}": pairs,
         f"zero{n}": zero,
-        f"fma{n}": fma,
+        f"fma{n}": _multiply_add(floats, floats.llvm, f"v{n}f32"),
         f"add{n}": add,
         f"isplat{n}": isplat,
         f"iadd{n}": iadd,
@@ -180,20 +185,6 @@ def scalar(typing: Any, array: Any, index: Any) -> Any:
     return array.dtype(array, types.intp), code
 
 
-@intrinsic
-def multiply_add(typing: Any, x: Any, y: Any, z: Any) -> Any:
-    """x * y + z of float32 values, rounded once."""
-    one = types.float32
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.FloatType(), [ir.FloatType()] * 3), "llvm.fma.f32"
-        )
-        return builder.call(function, args)
-
-    return one(one, one, one), code
-
-
 def _half(kind: str, first: int) -> Callable[..., Any]:
     whole, part = VectorType(16, kind), VectorType(8, kind)
 
@@ -208,7 +199,10 @@ def _half(kind: str, first: int) -> Callable[..., Any]:
     return half
 
 
-OPERATIONS: dict[str, Any] = {"scalar": scalar, "multiply_add": multiply_add}
+OPERATIONS: dict[str, Any] = {
+    "scalar": scalar,
+    "multiply_add": _multiply_add(types.float32, ir.FloatType(), "f32"),
+}
 for _first in (0, 1):
     OPERATIONS |= {f"halves{_first}": _half("f", _first), f"ihalves{_first}": _half("i", _first)}
 for _n in LANES:
