@@ -239,16 +239,16 @@ class Sweep:
         return [Job(zoo, stage, shard, (*words, f"zoo.shard={shard}")) for shard in shards]
 
     def models(self, zoo: str, stage: str = "zoo") -> int:
-        """How many models a zoo will have; a twin has as many as its source, which may be more than are asked for."""
+        """How many models a zoo will have; a twin has as many as its source unless a number is asked for."""
         from zoo import Zoo
         from zoo.errors import UserError
         from zoo.spec import spec_size
 
-        asked = self.configs[zoo].zoo.models or spec_size(self.configs[zoo].zoo)
-        if stage == "sparsify":
+        asked = self.configs[zoo].zoo
+        if stage == "sparsify" and asked.models is None:
             with suppress(UserError):  # there is none yet, or it is damaged
-                return max(asked, Zoo.open(self.root / "zoos" / self.configs[zoo].zoo.name).n_models)
-        return asked
+                return max(spec_size(asked), Zoo.open(self.root / "zoos" / asked.name).n_models)
+        return asked.models or spec_size(asked)
 
     def missing(self, stage: str) -> list[Job]:
         """The jobs of a stage that are still to be done: all of them, where the zoo itself is still to be trained."""
@@ -267,6 +267,7 @@ class Sweep:
 
     def _undone(self, zoo: str, stage: str) -> list[Job]:
         from zoo import Zoo
+        from zoo.sparsify import twin_name
         from zoo.spec import shard_of
         from zoo.training import shard_unit
 
@@ -276,7 +277,7 @@ class Sweep:
             state = _state(path)
             return [job for job in jobs if not state["zoo"] or json.loads(self.marker(job).read_text()) != state]
         if stage == "sparsify":
-            path, epochs = path.with_name(f"{path.name}_{config.sparsify.name}"), config.sparsify.epochs
+            path, epochs = path.with_name(twin_name(config)), config.sparsify.epochs
         there, models = Zoo.open(path), self.models(zoo, stage)
         if there.n_models < models or there.epochs[-1] < epochs:
             return jobs
@@ -302,11 +303,12 @@ class Sweep:
         """The processes that do these jobs at the moment or train models of these zoos, here or on other machines."""
         from zoo import Zoo
         from zoo.errors import UserError
+        from zoo.sparsify import twin_name
 
         jobs = [job for zoo in self.asked.zoos for stage in self.asked.stages for job in self.jobs(zoo, stage)]
         owners = [owner for job in jobs if (owner := owner_of(self.lock(job)))]
         names = [config.zoo.name for config in self.configs.values()]
-        names += [f"{config.zoo.name}_{config.sparsify.name}" for config in self.configs.values()]
+        names += [twin_name(config) for config in self.configs.values()]
         for path in [self.root / "zoos" / name for name in names]:
             with suppress(UserError):  # there is none, or it is damaged: nobody is at work
                 owners += Zoo.open(path).at_work()

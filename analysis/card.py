@@ -36,7 +36,7 @@ def write_cards(
         tables: what is shown as tables, by title.
     """
     drawn = {name: svg(figure) for name, figure in figures.items()}
-    left_out = f"{found.diverged} diverged, {found.beyond} beyond the weight threshold; left out below"
+    left_out = found.not_viable + "; left out below" * bool(found.left_out)
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     page = environment.get_template("card.html.j2").render(
         name=zoo.name,

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import Any
 
+from zoo.config import folder_problems
+
 PROBES = ("linear", "trees")
 
 
@@ -14,7 +16,7 @@ class AnalysisConfig:
     """`analysis.…`, see conf/analysis/default.yaml."""
 
     weight_threshold: float | None = field(metadata={"above": 0.0})
-    cka_images: int = field(metadata={"min": 2})
+    cka_images: int = field(metadata={"min": 2, "max": 200})  # n² numbers a model and layer are held
     map_states: int = field(metadata={"min": 0})
     targets: list[str]
     probe_epochs: list[int] | None = field(metadata={"min": 0})
@@ -26,8 +28,16 @@ class AnalysisConfig:
 
 def analysis_problems(config: Any) -> list[str]:
     """What forbids task=analysis, a sentence each."""
-    problems = []
-    for name, path in config.analysis.features.items():
+    chosen, problems = config.analysis, []
+    for name in ("targets", "probe_epochs", "early_epochs", "others", "probes"):
+        values = getattr(chosen, name)
+        if values is not None and len(set(values)) < len(values):
+            problems.append(f"analysis.{name}: got {values}, but none may be there twice")
+    if chosen.probe_epochs == []:
+        problems.append("analysis.probe_epochs: got [], but at least one epoch is probed; null takes three")
+    for other in chosen.others:
+        problems += folder_problems("analysis.others", other)
+    for name, path in chosen.features.items():
         try:
             found = resolve_name(path)
         except (ImportError, AttributeError, ValueError) as error:

@@ -23,6 +23,7 @@ from zoo.store import FACTORS
 EPOCHS = 12  # at most, evenly spaced, the last among them
 COLUMNS = 4  # of panels
 BYTES = 2**32  # of weights on the map at most
+FEWEST_STATES = 10  # of which a map is made
 NEIGHBOURS = 10  # that are asked for their factors
 
 

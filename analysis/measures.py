@@ -17,7 +17,7 @@ from analysis.agreement import pairwise_disagreement
 from analysis.cka import grams, pairwise_cka
 from analysis.weights import inner_products, pairwise_cosine, pairwise_l2
 from zoo import Zoo
-from zoo.architecture import Architecture
+from zoo.architecture import ACTIVATIONS, Architecture
 from zoo.errors import UserError
 from zoo.images import ImageData
 from zoo.networks import predictions
@@ -36,8 +36,8 @@ class Measures:
     Attributes:
         epoch: which.
         models: ids of the viable models, n of them; all else is of these.
-        diverged, beyond: how many are not viable because a weight or the test loss is not finite, or a weight is beyond the
-            threshold.
+        left_out: how many are not viable, by the reason, in words: a weight or the test loss is not finite, a weight is beyond
+            the threshold, or (imported ones) their activation is not one of `ACTIVATIONS`. Reasons without models are not in.
         accuracy: on the test images: float64 [n] in [0, 1].
         weights_mean, weights_std: over all weights of all models (ddof 0).
         pairs: for each pair of models, float32 [n (n - 1) / 2]: "agreement" (share of test images with the same predicted
@@ -47,12 +47,16 @@ class Measures:
 
     epoch: int
     models: np.ndarray
-    diverged: int
-    beyond: int
+    left_out: dict[str, int]
     accuracy: np.ndarray
     weights_mean: float
     weights_std: float
     pairs: dict[str, np.ndarray]
+
+    @property
+    def not_viable(self) -> str:
+        """How many models are left out and why, in words."""
+        return " and ".join(f"{n} {reason}" for reason, n in self.left_out.items()) or "none"
 
     def row(self) -> dict[str, tuple[float, float]]:
         """Means and standard deviations (ddof 0) of the columns of Table 2, in its units, which are %."""
@@ -80,16 +84,23 @@ def in_parts(zoo: Zoo, models: np.ndarray, states: int = 1) -> Iterator[np.ndarr
         yield models[first : first + size]
 
 
-def viable_models(zoo: Zoo, epoch: int, threshold: float | None) -> tuple[np.ndarray, int, int]:
-    """The ids of the models that are viable at an epoch (see `Measures`), and how many are diverged and beyond the threshold."""
-    ids = zoo.models["model_id"].to_numpy()
+def viable_models(zoo: Zoo, epoch: int, threshold: float | None) -> tuple[np.ndarray, dict[str, int]]:
+    """The ids of the models that are viable at an epoch, and how many others there are, by the reason (see `Measures`)."""
+    rows = zoo.models
+    ids = rows["model_id"].to_numpy()
     parts = [viable(zoo.weights(models=some, epochs=[epoch])[:, 0], threshold) for some in in_parts(zoo, ids)]
     finite, within = (np.concatenate(part) for part in zip(*parts, strict=True))
     metrics = zoo.metrics[zoo.metrics["epoch"] == epoch].set_index("model_id")
     # Finite weights can still give outputs that are not.
     scored = np.isfinite(metrics.loc[ids, "test_loss"].to_numpy(np.float64))
-    finite, within = finite & scored, within & scored
-    return ids[within], int((~finite).sum()), int((finite & ~within).sum())
+    finite = finite & scored
+    arch = Architecture.from_dict(zoo.description["arch"])
+    known = rows["activation"].isin(ACTIVATIONS).to_numpy() | (not arch.takes_activation)
+    left_out = {
+        "diverged": ~finite, "beyond the weight threshold": finite & ~within, "of an unknown activation": finite & within & ~known,
+    }  # fmt: skip
+    counts = {reason: int(of.sum()) for reason, of in left_out.items() if of.any()}
+    return ids[finite & within & known], counts
 
 
 def measure(zoo: Zoo, images: ImageData, config: Any, epoch: int | None = None) -> Measures:
@@ -105,7 +116,7 @@ def measure(zoo: Zoo, images: ImageData, config: Any, epoch: int | None = None) 
         UserError: if the epoch is not stored, or no model is viable.
     """
     (epoch,) = zoo.choose_epochs([zoo.epochs[-1] if epoch is None else epoch])
-    models, diverged, beyond = viable_models(zoo, epoch, config.analysis.weight_threshold)
+    models, left_out = viable_models(zoo, epoch, config.analysis.weight_threshold)
     if not len(models):
         raise UserError(f"zoo {zoo.name!r}: no model is viable at epoch {epoch}; see analysis.weight_threshold")
     arch, rows = Architecture.from_dict(zoo.description["arch"]), zoo.models.set_index("model_id")
@@ -132,7 +143,7 @@ def measure(zoo: Zoo, images: ImageData, config: Any, epoch: int | None = None) 
     count = len(models) * zoo.n_parameters
     metrics = zoo.metrics[zoo.metrics["epoch"] == epoch].set_index("model_id")
     return Measures(
-        epoch, models, diverged, beyond, metrics.loc[models, "test_acc"].to_numpy(np.float64),
+        epoch, models, left_out, metrics.loc[models, "test_acc"].to_numpy(np.float64),
         total / count, float(np.sqrt(max(0.0, squares / count - (total / count) ** 2))), pairs,
     )  # fmt: skip
 

@@ -3,6 +3,8 @@ beginning, and whether what was learnt on one zoo holds on another."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -47,8 +49,10 @@ def probes_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def early_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
+def early_table(config: Any, zoo: Zoo) -> pd.DataFrame:
     """The test accuracy that a model will end with, from its state at an early epoch.
+
+    All models whose state is viable at that epoch count, also those that diverge later: these are what one wants to foresee.
 
     Columns: epoch, feature, probe and the fields of `Score`. The feature "validation accuracy" is what one would go by
     without looking at weights: that of the same epoch.
@@ -56,8 +60,8 @@ def early_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
     Args:
         config: with `analysis.early_epochs`; those that are not before the last epoch are left out.
         zoo: whose models.
-        models: ids of those that are viable.
     """
+    models = zoo.models["model_id"].to_numpy()
     last = zoo.metrics[zoo.metrics["epoch"] == zoo.epochs[-1]].set_index("model_id")["test_acc"]
     lines = []
     for epoch in [epoch for epoch in config.analysis.early_epochs if epoch < zoo.epochs[-1]]:
@@ -74,23 +78,41 @@ def early_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
 
 
 def check(config: Any, zoo: Zoo) -> None:
-    """What forbids the tables of a zoo, told before anything is measured; each feature is tried on one state.
+    """What forbids the tables of a zoo, told before anything is measured; each feature is tried on a viable model.
 
     Raises:
-        UserError: if a target is no property of the zoo, an epoch is not stored, or another zoo is not there, unfinished or
-            of another architecture; or what a feature raises.
+        UserError: if a target is no property of a zoo, an epoch is not stored, no model is viable, or another zoo is not
+            there, unfinished or of another architecture; or if a feature is none, see `feature_of`.
     """
-    probe_epochs(config, zoo)
-    _states(config, zoo, zoo.models["model_id"].head(1).to_numpy(), [zoo.epochs[0]], config.analysis.targets)
+    _check(config, zoo)
     for name in config.analysis.others:
-        other = Zoo.open(zoo.path.with_name(name))
-        if not other.finished:
-            raise UserError(f"analysis.others: {name} is not finished; {other.redo}")
-        if other.description["arch"] != zoo.description["arch"]:
-            raise UserError(f"analysis.others: {name} has models of another architecture than {zoo.name}")
-        probe_epochs(config, other)
-        if not len(viable_models(other, other.epochs[-1], config.analysis.weight_threshold)[0]):
-            raise UserError(f"analysis.others: no model of {name} is viable; see analysis.weight_threshold")
+        with naming("analysis.others"):
+            other = Zoo.open(zoo.path.with_name(name))
+            if not other.finished:
+                raise UserError(f"{name} is not finished; {other.redo}")
+            if other.description["arch"] != zoo.description["arch"]:
+                raise UserError(f"{name} has models of another architecture than {zoo.name}")
+            _check(config, other)
+
+
+def _check(config: Any, zoo: Zoo) -> None:
+    with naming("analysis.probe_epochs"):
+        epochs = probe_epochs(config, zoo)
+    with naming("analysis.targets"):
+        ModelDataset(zoo, None, [], config.analysis.targets, models=[])
+    viable, *_ = viable_models(zoo, zoo.epochs[-1], config.analysis.weight_threshold)
+    if not len(viable):
+        raise UserError(f"no model of zoo {zoo.name!r} is viable at its last epoch; see analysis.weight_threshold")
+    _states(config, zoo, viable[:1], epochs[-1:], [])
+
+
+@contextmanager
+def naming(key: str) -> Iterator[None]:
+    """What goes wrong within is the fault of a key of the configuration, and says so."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
 
 
 def across_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
@@ -104,7 +126,7 @@ def across_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
     states, features = _states(config, zoo, models, probe_epochs(config, zoo), chosen.targets)
     for name in chosen.others:
         other = Zoo.open(zoo.path.with_name(name))
-        theirs, _, _ = viable_models(other, other.epochs[-1], chosen.weight_threshold)
+        theirs, *_ = viable_models(other, other.epochs[-1], chosen.weight_threshold)
         fitted, known = _states(config, other, theirs, probe_epochs(config, other), chosen.targets)
         for feature, values in [(name, values) for name, values in features.items() if name in known]:
             for target in [t for t in _varying(fitted, chosen.targets) if t in _varying(states, chosen.targets)]:
@@ -133,16 +155,41 @@ def _states(
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Viable states of some models with their split and properties, and the features [states, F] they have, by name."""
     tables: list[pd.DataFrame] = []
-    features: dict[str, list[np.ndarray]] = {name: [] for name in config.analysis.features}
+    features: dict[str, list[np.ndarray]] = {}
     for some in in_parts(zoo, models, len(epochs)):
         data = ModelDataset(
             zoo, None, epochs, ["split", *properties], models=some, weight_threshold=config.analysis.weight_threshold
         )
         tables.append(data.table)
-        for name, path in config.analysis.features.items():
-            features[name].append(resolve_name(path)(config, zoo, data.table, data.weights.numpy()))
-    known = {name: np.concatenate(parts) for name, parts in features.items() if parts[0] is not None}
-    return pd.concat(tables, ignore_index=True), known
+        for name in config.analysis.features if len(data) else ():
+            if (values := feature_of(config, name, zoo, data)) is not None:
+                features.setdefault(name, []).append(values)
+    return pd.concat(tables, ignore_index=True), {name: np.concatenate(parts) for name, parts in features.items()}
+
+
+def feature_of(config: Any, name: str, zoo: Zoo, data: ModelDataset) -> np.ndarray | None:
+    """One of `analysis.features` of some states: float [states, F], or None for zoos that it is not for.
+
+    Raises:
+        UserError: if the function fails, or gives something else.
+    """
+    path = config.analysis.features[name]
+    with naming(f"analysis.features.{name}"):
+        try:
+            found = resolve_name(path)(config, zoo, data.table, data.weights.numpy())
+        except UserError:
+            raise
+        except Exception as error:  # it is the user's own, and may fail in any way
+            raise UserError(f"{path} failed: {type(error).__name__}: {error}") from error
+        if found is None:
+            return None
+        values = np.asarray(found)
+        if values.dtype.kind not in "fiub" or values.ndim != 2 or len(values) != len(data):
+            raise UserError(f"{path} gave {values.dtype} {list(values.shape)} for {len(data)} states, but a row of numbers a "
+                            "state is wanted")  # fmt: skip
+        if not np.isfinite(values).all():
+            raise UserError(f"{path} gave numbers that are not finite")
+        return values
 
 
 def _varying(states: pd.DataFrame, targets: list[str]) -> list[str]:

@@ -55,13 +55,14 @@ class Score:
     chosen: float
 
 
-def ridge(train: Split, val: Split, test: Split) -> Score:
+def ridge(train: Split, val: Split, test: Split) -> Score | None:
     """Ridge regression in closed form, float64, with a column of ones that is penalised like the rest.
 
     (XᵀX + λI)⁻¹Xᵀy, features not standardised; λ is that of `LAMBDAS` with the best R² on `val`, no refit. With fewer
-    samples than features the same solution comes of XXᵀ.
+    samples than features the same solution comes of XXᵀ. None if a split is empty.
     """
-    train, val, test = (_numbers(split) for split in (train, val, test))
+    if not (len(train.target) and len(val.target) and len(test.target)):
+        return None
     x, y = _with_ones(train.features), train.target
     if len(x) >= x.shape[1]:
         values, vectors = linalg.eigh(x.T @ x)
@@ -83,21 +84,22 @@ def ridge(train: Split, val: Split, test: Split) -> Score:
 def boosted_trees(train: Split, val: Split, test: Split) -> Score | None:
     """scikit-learn's histogram gradient boosting with its defaults, for numbers and for names; `val` is not used.
 
-    None for more than `WIDEST` features: trees on the weights themselves take minutes each.
+    None for more than `WIDEST` features (trees on the weights themselves take minutes each), or if a split is empty.
     """
-    if train.features.shape[1] > WIDEST:
+    if train.features.shape[1] > WIDEST or not (len(train.target) and len(test.target)):
         return None
     if train.target.dtype.kind == "f":
-        train, test = _numbers(train), _numbers(test)
         trees = HistGradientBoostingRegressor(random_state=SEED).fit(train.features, train.target)
         return _of_numbers(trees.predict(test.features), test, np.nan)
     trees = HistGradientBoostingClassifier(random_state=SEED).fit(train.features, train.target)
     return _of_names(trees.predict(test.features), test)
 
 
-def linear_classifier(train: Split, val: Split, test: Split) -> Score:
+def linear_classifier(train: Split, val: Split, test: Split) -> Score | None:
     """One linear layer with log-softmax, as published: Kaiming normal, bias 0.01; Adam (1e-4, decay 1e-6), batches of 10,
-    50 epochs, seed 42, the last epoch; `val` is not used."""
+    50 epochs, seed 42, the last epoch; `val` is not used. None if a split is empty."""
+    if not (len(train.target) and len(test.target)):
+        return None
     names, known = np.unique(train.target, return_inverse=True)
     x, y = torch.tensor(train.features, dtype=torch.float32), torch.tensor(known)
     random = torch.Generator().manual_seed(SEED)
@@ -115,7 +117,7 @@ def linear_classifier(train: Split, val: Split, test: Split) -> Score:
     return _of_names(names[predicted], test)
 
 
-def published(train: Split, val: Split, test: Split) -> Score:
+def published(train: Split, val: Split, test: Split) -> Score | None:
     """The probe of the paper: `ridge` for numbers, `linear_classifier` for names."""
     return (ridge if train.target.dtype.kind == "f" else linear_classifier)(train, val, test)
 
@@ -124,7 +126,7 @@ PROBES = {"linear": published, "trees": boosted_trees}
 
 
 def split_of(features: np.ndarray, states: pd.DataFrame, target: str, split: str) -> Split:
-    """The states of a split.
+    """The states of a split whose target is known (a number: finite).
 
     Args:
         features: float [n, F], a row a state.
@@ -132,9 +134,11 @@ def split_of(features: np.ndarray, states: pd.DataFrame, target: str, split: str
         target: a number or a name.
         split: train, val or test.
     """
-    rows = (states["split"] == split).to_numpy()
-    column = states.loc[rows, target]
-    values = column.to_numpy(np.float64) if pd.api.types.is_numeric_dtype(column) else column.to_numpy(str)
+    column = states[target]
+    number = pd.api.types.is_numeric_dtype(column)
+    known = np.isfinite(column.to_numpy(np.float64)) if number else column.notna().to_numpy()
+    rows = (states["split"] == split).to_numpy() & known
+    values = column[rows].to_numpy(np.float64 if number else str)
     return Split(features[rows], values, states.loc[rows, "model_id"].to_numpy())
 
 
@@ -146,11 +150,6 @@ def r_squared(predicted: np.ndarray, true: np.ndarray) -> float:
 
 def _with_ones(features: np.ndarray) -> np.ndarray:
     return np.concatenate([np.asarray(features, np.float64), np.ones((len(features), 1))], axis=1)
-
-
-def _numbers(split: Split) -> Split:
-    known = np.isfinite(split.target)
-    return Split(split.features[known], split.target[known], split.models[known])
 
 
 def _of_numbers(predicted: np.ndarray, test: Split, chosen: float) -> Score:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.card import pairs_figure, performance_figure, write_cards
-from analysis.maps import NEIGHBOURS, alike, map_figure, weights_map
+from analysis.maps import FEWEST_STATES, NEIGHBOURS, alike, map_figure, weights_map
 from analysis.measures import WORDS, Measures, measure, performance
 from analysis.prediction import PUBLISHED, across_table, check, early_table, probes_table
 from analysis.results import rich_table
@@ -44,10 +44,10 @@ def analyse_zoo(config: Any) -> None:
         "pairs": distributions(found),
         "performance": performance(zoo, found.models),
         "probes": probes_table(config, zoo, found.models),
-        "early": early_table(config, zoo, found.models),
+        "early": early_table(config, zoo),
         "across": across_table(config, zoo, found.models),
         "neighbours": neighbours_table(zoo, found),
-        "measures": measures_table(found, zoo.name),  # the last: where it is, all are
+        "measures": measures_table(found, zoo.name),  # the last of the tables: where it is, all are
     }
     for name, table in written.items():
         write_file(folder / f"{name}.csv", table.to_csv(index=False).encode())
@@ -70,7 +70,7 @@ def analyse_zoo(config: Any) -> None:
         "pairs": pairs_figure(found, zoo.name),
     }
     (folder / "map.csv").unlink(missing_ok=True)
-    if config.analysis.map_states and len(found.models) > 3:
+    if min(config.analysis.map_states, len(found.models) * len(zoo.epochs)) >= FEWEST_STATES and len(found.models) > 3:
         table = weights_map(zoo, found.models, config.analysis.map_states)
         write_file(folder / "map.csv", table.to_csv(index=False).encode())
         figures["map"] = map_figure(table, zoo.name, written["neighbours"])
@@ -120,9 +120,7 @@ def neighbours_table(zoo: Zoo, found: Measures) -> pd.DataFrame:
 
 
 def _measures_title(found: Measures, zoo: Zoo) -> str:
-    left = f", {found.diverged} diverged and {found.beyond} beyond the weight threshold left out" * (
-        found.diverged + found.beyond > 0
-    )
+    left = f", {found.not_viable} left out" if found.left_out else ""
     return f"{zoo.name} at epoch {found.epoch}: {len(found.models)} models{left}; in %, mean ± standard deviation"
 
 

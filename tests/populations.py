@@ -2,12 +2,14 @@
 
 import itertools
 
+import numpy as np
 import pandas as pd
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from run import CONFIG_DIR
+from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.images import AugmentConfig, ImageData, Images
 
@@ -76,3 +78,21 @@ class Normed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.bn(self.conv(x)).relu().flatten(1))
+
+
+def copied(zoo, name, weights=lambda epoch, weights: weights, rows=None):
+    """A copy of a zoo beside it, with other weights (a function of epoch and weights) or another table of models."""
+    kept = ("epochs", "arch", "protocol", "dataset", "engine", "versions")
+    metrics = [column for column in zoo.description["metrics"] if column != "weight_max_abs"]
+    description = {"name": name, "spec": {}, "metrics": metrics, **{key: zoo.description[key] for key in kept}}
+    rows = (zoo.models if rows is None else rows).drop(columns=["status", "diverged_epoch"])
+    copy = Zoo.create(zoo.path.with_name(name), description, rows)
+    (block,) = copy.blocks(len(rows))
+    with block:
+        for epoch in block.pending:
+            scores = zoo.metrics[zoo.metrics["epoch"] == epoch]
+            columns = {metric: scores[metric].to_numpy() for metric in metrics}
+            state = {"weights": weights(epoch, zoo.weights(epochs=[epoch])[:, 0])}
+            block.commit(epoch, state, columns, {"step": np.zeros(len(rows), np.int64)})
+    copy.finalise()
+    return Zoo.open(copy.path)

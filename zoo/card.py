@@ -22,7 +22,7 @@ def facts(zoo: Zoo, models: pd.DataFrame) -> dict[str, str]:
         "published as": description.get("published"),
         "models": f"{len(models)} ({splits}); splits are by model, column split of models.parquet",
         "states of a model": f"{len(zoo.epochs)} (epochs 0 to {zoo.epochs[-1]}; 0 is before training)",
-        "architecture": f"{description['arch'].get('name', 'see zoo.json')}, {zoo.n_parameters:,} weights",
+        "architecture": _architecture(description["arch"], zoo.n_parameters),
         "images": _images(description.get("dataset")),
         "generating factors": _factors(models),
         "training": _training(description.get("protocol"), zoo.epochs[-1]),
@@ -44,11 +44,25 @@ def _images(dataset: Any) -> str | None:
     return f"{dataset['title']} ({sizes}; fingerprint {dataset['fingerprint'][:16]})"
 
 
+def _architecture(arch: dict[str, Any], parameters: int) -> str:
+    """A variational one has a variance for every value but biases of linear layers and BatchNorm."""
+    what = "weights and log variances" if arch.get("variational") else "weights"
+    return f"{arch.get('name', 'see zoo.json')}, {parameters:,} {what}"
+
+
 def _training(protocol: Any, epochs: int) -> str | None:
     if not (isinstance(protocol, dict) and {"batch_size", "schedule"} <= set(protocol)):
         return None
     schedule = {"constant": "constant learning rate", "onecycle": "OneCycle learning rate"}[protocol["schedule"]]
-    return f"{epochs} epochs, batches of {protocol['batch_size']}, {schedule}, cross-entropy"
+    words = [f"{epochs} epoch{'s' * (epochs != 1)}", f"batches of {protocol['batch_size']}", schedule, "cross-entropy"]
+    if "divergence_rate" in protocol:
+        words.append(f"variational dropout, whose divergence weighs {protocol['divergence_rate']:g} more each epoch")
+    if "pruned" in protocol:
+        share, steps = protocol["pruned"]["share"], protocol["pruned"]["epochs"]
+        words.append(
+            f"the smallest {100 * share:g} % of the weights pruned {'at once' if steps == 1 else f'in {steps} steps'}"
+        )
+    return ", ".join(words)
 
 
 def _factors(models: pd.DataFrame) -> str:
@@ -77,6 +91,9 @@ def card(zoo: Zoo, models: pd.DataFrame, metrics: pd.DataFrame, measured: str = 
         f"| {part} | {_mean_std(last[f'{part}_acc'] * 100, ' %')} | {_mean_std(last[f'{part}_loss'], '')} |"
         for part in SPLITS
     ]
+    sparse = []
+    if "sparsity" in last:
+        sparse = [f"Sparsity, the share of weights that are dropped: {_mean_std(100 * last['sparsity'], ' %')}.", ""]
     lines = [
         f"# Zoo {zoo.name}",
         "",
@@ -91,6 +108,7 @@ def card(zoo: Zoo, models: pd.DataFrame, metrics: pd.DataFrame, measured: str = 
         "|---|---|---|",
         *scores,
         "",
+        *sparse,
         *([measured, ""] if measured else []),
         "## Load it",
         "",
@@ -114,5 +132,5 @@ def _mean_std(values: pd.Series, unit: str) -> str:
     values = values[np.isfinite(values)]
     if not len(values):
         return "–"
-    spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
+    spread = f" ± {values.std(ddof=0):.2f}" if len(values) > 1 else ""
     return f"{values.mean():.2f}{spread}{unit} (n = {len(values)})"

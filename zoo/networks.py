@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from zoo import engines
-from zoo.architecture import Architecture
+from zoo.architecture import ACTIVATIONS, Architecture
 from zoo.engines import EngineConfig, Protocol, Scores
+from zoo.errors import UserError
 from zoo.images import ImageData, Images
 
 AT_ONCE = 200  # networks whose outputs are in memory at once
@@ -28,6 +29,9 @@ class Networks:
         config: which engine.
         device: where.
         buffers: float32 [n, B], of an architecture that has buffers.
+
+    Raises:
+        UserError: if the activation of one of them, imported as it was, is none that there is here.
     """
 
     def __init__(
@@ -40,6 +44,11 @@ class Networks:
         device: torch.device | str = "cpu",
         buffers: np.ndarray | None = None,
     ) -> None:
+        if arch.takes_activation and not (known := rows["activation"].isin(ACTIVATIONS)).all():
+            raise UserError(
+                f"{(~known).sum()} of {len(rows)} networks have an activation that is not known here "
+                f"({', '.join(map(str, rows['activation'][~known].unique()))}): leave them out"
+            )
         values = np.ascontiguousarray(torch.as_tensor(weights).detach().cpu().numpy(), np.float32)
         self.engine = engines.make(config, arch, rows.reset_index(drop=True), data, Protocol(10, 1, "constant"), device)
         self.engine.load(engines.untrained(values, buffers))

@@ -2,7 +2,8 @@
 
 sparsify=vd (Model Zoos, Schürholt et al., 2022): variances are learnt beside the weights. Two zoos come of it: <zoo>_vd
 with weights and variances, and <zoo>_vd_masked with the weights that are kept, which is an ordinary zoo of the same
-architecture. sparsify=magnitude prunes the smallest weights: <zoo>_magnitude is that ordinary zoo itself.
+architecture. sparsify=magnitude prunes the smallest weights: <zoo>_magnitude is that ordinary zoo itself. Twins are trained
+as their sources were: what these were trained with is on record, and does not come from the command line.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from zoo.architecture import Architecture
-from zoo.config import derive
+from zoo.config import derive, folder_problems
 from zoo.errors import UserError
 from zoo.spec import SCHEDULES
+from zoo.start import TRAINING_FACTORS
 from zoo.store import Zoo
-from zoo.training import command, open_zoo, train_zoo
+from zoo.training import command, open_zoo, train_zoo, zoo_images
 
 # Options of each kind.
 KINDS = {"vd": {"divergence_rate"}, "magnitude": {"share", "steps"}}
@@ -32,6 +35,7 @@ class SparsifyConfig:
     """`sparsify=`: how twins become sparse."""
 
     name: str = field(metadata={"choices": tuple(KINDS)})
+    twin: str | None  # the name of the zoo that comes of it; null: <zoo>_<name>
     epochs: int = field(metadata={"min": 0})
     shared_seed: bool
     lr: float | None = field(metadata={"above": 0.0})
@@ -43,7 +47,10 @@ class SparsifyConfig:
 
 def sparsify_problems(config: Any) -> list[str]:
     """What forbids task=sparsify, a sentence each."""
-    chosen, problems = config.sparsify, []
+    chosen = config.sparsify
+    problems = [] if chosen.twin is None else folder_problems("sparsify.twin", chosen.twin)
+    if chosen.twin == config.zoo.name:
+        problems.append(f"sparsify.twin: got {chosen.twin!r}, which is the zoo itself; give its twin another name")
     for name in sorted(set().union(*KINDS.values())):
         given, wanted = getattr(chosen, name) is not None, name in KINDS[chosen.name]
         if wanted and not given:
@@ -60,40 +67,65 @@ def sparsify_problems(config: Any) -> list[str]:
     return problems
 
 
+def twin_name(config: Any) -> str:
+    """The name of the zoo that task=sparsify makes."""
+    return config.sparsify.twin or f"{config.zoo.name}_{config.sparsify.name}"
+
+
 def sparsify_zoo(config: Any) -> None:
     """Train the twin of the zoo of a config, whatever of it is there already.
 
     Raises:
-        UserError: if there is no such zoo, or it is unfinished.
+        UserError: if there is no such zoo, it is unfinished, was trained on other images or in other batches, or it is not
+            on record what one of its models was trained with.
     """
     chosen, name = config.sparsify, config.zoo.name
     source = open_zoo(config)
-    dataset, size = source.description["dataset"], config.zoo.batch_size
-    if (dataset["name"], dataset["train_size"]) != (config.dataset.name, config.dataset.train_size):
+    if source.description["arch"].get("variational"):
         raise UserError(
-            f"zoo {name!r} was trained on {dataset['name']} with dataset.train_size={dataset['train_size']}, not on "
-            f"{config.dataset.name} with {config.dataset.train_size}: use the zoo's own overrides"
+            f"zoo.name: {name} has variances already: sparsify its source, or {name}_masked, its kept weights"
         )
-    if source.description["protocol"]["batch_size"] != size:
+    zoo_images(config, source)
+    protocol = source.description["protocol"]
+    if protocol["batch_size"] != config.zoo.batch_size:
         raise UserError(
-            f"zoo.batch_size: got {size}, but zoo {name!r} was trained with {source.description['protocol']['batch_size']}: "
-            "use the zoo's own overrides"
+            f"zoo.batch_size: got {config.zoo.batch_size}, but zoo {name!r} was trained with {protocol['batch_size']}: use the "
+            "zoo's own overrides"
         )
     # Of the source's command line, what it starts from and what it prunes is no concern of the twin's.
-    words = ["task=zoo", f"zoo.name={name}_{chosen.name}", f"zoo.start.zoo={name}", "zoo.start.epoch=null"]
-    words += ["zoo.start.split=null", "zoo.start.seed=null", "zoo.pruned.share=0.0"]
-    words += [f"zoo.epochs={chosen.epochs}", "zoo.models=null"]
-    words += [f"zoo.grid.lr=[{chosen.lr}]"] if chosen.lr is not None else []
-    words += [f"zoo.schedule={chosen.schedule}"] if chosen.schedule is not None else []
+    words = ["task=zoo", f"zoo.name={twin_name(config)}", f"zoo.start.zoo={name}", "zoo.start.epoch=null"]
+    words += ["zoo.start.split=null", "zoo.start.seed=null", "zoo.pruned.share=0.0", f"zoo.epochs={chosen.epochs}"]
+    words += [f"zoo.grid.{factor}={values}" for factor, values in trained_with(source, chosen.lr).items()]
+    words.append(f"zoo.schedule={chosen.schedule or protocol['schedule']}")
     if chosen.shared_seed:
         words.append(f"zoo.start.seed={source.models['seed'].iloc[0]}")
     if chosen.name == "magnitude":
         train_zoo(derive(config, *words, f"zoo.pruned.share={chosen.share}", f"zoo.pruned.epochs={chosen.steps}"))
         return
     train_zoo(derive(config, *words, "++arch.variational=true", f"zoo.divergence_rate={chosen.divergence_rate}"))
-    twin = Zoo.open(source.path.with_name(f"{name}_{chosen.name}"))
+    twin = Zoo.open(source.path.with_name(twin_name(config)))
     if twin.finished:  # else other shards are still at it
         store_masked(config, twin)
+
+
+def trained_with(source: Zoo, lr: float | None) -> dict[str, list[Any]]:
+    """The values of each factor of training among the models of a zoo; of `lr` only this one, unless it is None.
+
+    A grid of them leaves models what they were (see `Start`).
+
+    Raises:
+        UserError: if one is not on record: some imported models do not tell.
+    """
+    found: dict[str, list[Any]] = {}
+    for factor in TRAINING_FACTORS:
+        values = source.models[factor] if factor != "lr" or lr is None else pd.Series([lr])
+        if values.isna().any():
+            raise UserError(
+                f"zoo {source.name!r}: it is not on record with which {factor} {values.isna().sum()} of its models were "
+                "trained, so their twins cannot be trained alike; import them again with it in their params.json"
+            )
+        found[factor] = values.unique().tolist()
+    return found
 
 
 def store_masked(config: Any, twin: Zoo) -> Zoo:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from zoo.architecture import Architecture
+from zoo.architecture import ACTIVATIONS, Architecture
 from zoo.engines import Population, untrained
 from zoo.errors import UserError
 from zoo.store import SPLITS, Zoo
@@ -37,7 +37,8 @@ class Start:
     """The stored models that a config starts from (Hyper-Representations as Generative Models, sections 4.2 and 4.3).
 
     They are trained as the zoo of the config is (a factor of which its grid lists several values stays what it was),
-    with fresh optimisers and in a fresh order of images. Epoch 0 is their state as it was stored.
+    with fresh optimisers and in the orders of images that their seeds give from epoch 1 on. Epoch 0 is their state as it was
+    stored.
 
     Args:
         config: with `zoo.start.zoo`.
@@ -50,7 +51,10 @@ class Start:
     def __init__(self, config: Config, arch: Architecture) -> None:
         start = config.zoo.start
         assert start.zoo is not None
-        self.zoo = Zoo.open(Path(config.paths.root) / "zoos" / start.zoo)
+        try:
+            self.zoo = Zoo.open(Path(config.paths.root) / "zoos" / start.zoo)
+        except UserError as error:
+            raise UserError(f"zoo.start.zoo: {error}") from error
         if not self.zoo.finished:
             raise UserError(f"zoo.start.zoo: {start.zoo} is not finished; {self.zoo.redo}")
         self.epoch = self.zoo.epochs[-1] if start.epoch is None else start.epoch
@@ -75,6 +79,7 @@ class Start:
                 rows[factor] = values[0]
         if start.seed is not None:
             rows["seed"] = start.seed
+        _refuse_unknown(rows, arch, start.zoo)
         self.models: pd.DataFrame = rows.reset_index(drop=True)
         first = hashlib.sha256(self.population(self.models.head(1)).weights.tobytes()).hexdigest()
         self.identity: dict[str, Any] = {
@@ -100,6 +105,20 @@ class Start:
         if not self.zoo.buffer_layout:
             return untrained(weights)
         return untrained(weights, self.zoo.buffers(models=rows["start_model"], epochs=[self.epoch])[:, 0])
+
+
+def _refuse_unknown(rows: pd.DataFrame, arch: Architecture, name: str) -> None:
+    """Imported models may not tell how they were trained; a single value in the grid says it for all."""
+    for factor in TRAINING_FACTORS:
+        if unknown := int(rows[factor].isna().sum()):
+            raise UserError(
+                f"zoo.start.zoo: of {unknown} models of {name} the {factor} is not known: give zoo.grid.{factor}=[ONE VALUE] "
+                "for all of its models"
+            )
+    if arch.takes_activation and (strange := sorted(set(rows["activation"].fillna("none")) - set(ACTIVATIONS))):
+        raise UserError(
+            f"zoo.start.zoo: models of {name} have an activation that cannot be trained: {', '.join(strange)}"
+        )
 
 
 def _words(arch: Architecture) -> str:

@@ -548,7 +548,7 @@ class Zoo:
             more = f"; and {len(keys) - 8} more differences" if len(keys) > 8 else ""
             raise UserError(
                 f"zoo {self.name!r} in {self.path} was made with {'; '.join(shown)}{more}: "
-                "choose another zoo.name (population.name of a population) or paths.root"
+                "choose another zoo.name (sparsify.twin of a twin, population.name of a population) or paths.root"
             )
 
     def _must_grow(self, asked: dict[str, Any]) -> bool:

@@ -157,10 +157,11 @@ def zoo_images(config: Config, zoo: Zoo) -> ImageData:
     if theirs is None and dataset["name"] == config.dataset.name:
         return data  # an imported zoo: nobody knows which images exactly
     if data.fingerprint != theirs:
+        asked = {key: getattr(config.dataset, key) for key in ("name", "train_size", "split_seed")}
+        was, now = (", ".join(f"{key}={some.get(key)}" for key in asked) for some in (dataset, asked))
         raise UserError(
-            f"zoo {zoo.name!r} was trained on other images ({dataset['name']}, train_size="
-            f"{dataset['train_size']}) than dataset={config.dataset.name} with dataset.train_size="
-            f"{config.dataset.train_size} gives: use the zoo's own dataset overrides"
+            f"zoo {zoo.name!r} was trained on other images (dataset: {was}) than the configuration gives ({now}): use the zoo's "
+            "own dataset overrides"
         )
     return data
 

@@ -60,11 +60,15 @@ def test_without_anything_to_choose_by_there_is_no_score():
     assert (score.n, score.models) == (42, 14)
 
 
-def test_numbers_that_are_missing_are_left_out():
-    train, val, test = splits(lambda x, random: np.where(x[:, 1] > 1, np.nan, x[:, 0]))
-    score = ridge(train, val, test)
-    assert score.value > 0.999
-    assert score.n == np.isfinite(test.target).sum() < len(test.target)
+def test_a_split_without_known_targets_gives_no_score():
+    train, val, test = splits(lambda x, random: x[:, 0])
+    none = Split(test.features[:0], test.target[:0], test.models[:0])
+    names = [Split(s.features, np.where(s.target > 0, "a", "b"), s.models) for s in (train, val)]
+    for probe in (ridge, boosted_trees):
+        assert probe(train, val, none) is None
+        assert probe(none, val, test) is None
+    assert ridge(train, none, test) is None
+    assert linear_classifier(*names, Split(none.features, none.target.astype(str), none.models)) is None
 
 
 def test_the_interval_is_wider_where_states_of_a_model_are_alike():
@@ -127,6 +131,10 @@ def test_kinds_and_splits():
     assert (train.features.tolist(), train.target.tolist(), train.models.tolist()) == ([[0, 1], [2, 3]], [1, 1], [0, 0])
     assert train.target.dtype == np.float64
     assert split_of(features, states, "init", "test").target.tolist() == ["a"]
+    states = states.assign(lr=[1, np.nan, np.inf, 3], init=["abc", None, "b", "a"])
+    assert split_of(features, states, "lr", "train").features.tolist() == [[0, 1]], "what is missing is left out"
+    assert split_of(features, states, "lr", "val").models.tolist() == []
+    assert split_of(features, states, "init", "train").target.tolist() == ["abc"]
     numbers, names = splits(lambda x, _: x[:, 0]), splits(lambda x, _: np.where(x[:, 0] > 0, "a", "b"))
     assert published(*numbers) == ridge(*numbers)
     assert published(*names).value == linear_classifier(*names).value

@@ -8,10 +8,12 @@ import pytest
 import torch
 from scipy.spatial.distance import pdist
 
+import run
 from analysis import side_by_side
 from analysis.maps import alike, map_figure
 from analysis.measures import measure, viable
 from analysis.prediction import PUBLISHED, across_table, check, early_table, probe_epochs, probes_table
+from analysis.probes import ridge, split_of
 from analysis.report import write_report
 from analysis.side_by_side import analysed
 from analysis.zoo_analysis import (
@@ -21,12 +23,14 @@ from analysis.zoo_analysis import (
     shown_measures,
     shown_probes,
 )
-from run import CONFIG_DIR
 from tests.integration.test_hyperrep import TINY, ZOO
 from tests.integration.test_train_zoo import configure, train
+from tests.populations import copied
 from zoo import Zoo
 from zoo.architecture import Architecture
+from zoo.config import command_line_problems
 from zoo.errors import UserError
+from zoo.networks import predictions
 from zoo.training import read_images
 
 WORDS = [*ZOO, "analysis.cka_images=20", "analysis.map_states=60"]
@@ -113,11 +117,11 @@ def test_models_that_are_not_viable_are_left_out_and_counted(root):
     largest = np.sort(np.abs(zoo.weights(epochs=[4])[:, 0]).max(1))
     config.analysis.weight_threshold = float(largest[20])
     found = measure(zoo, read_images(config), config)
-    assert (len(found.models), found.diverged, found.beyond) == (21, 0, 3)
+    assert (len(found.models), found.left_out) == (21, {"beyond the weight threshold": 3})
     assert len(found.accuracy) == 21
     assert len(found.pairs["l2"]) == 210
     config.analysis.weight_threshold = 1e-9
-    with pytest.raises(UserError, match="no model is viable at epoch 4"):
+    with pytest.raises(UserError, match="no model of zoo 'digits_seed' is viable at its last epoch"):
         analyse_zoo(config)
     weights = np.array([[1.0, 2.0], [np.nan, 0.0], [-3.0, 0.0], [np.inf, 0.0]])
     assert [part.tolist() for part in viable(weights, 2.0)] == [[True, False, True, False], [True, False, False, False]]
@@ -147,24 +151,113 @@ def test_the_end_from_the_beginning(root):
     beta = np.linalg.solve(x[train].T @ x[train] + known["chosen"].item() * np.eye(2), x[train].T @ y[train])
     expected = 1 - ((x[test] @ beta - y[test]) ** 2).mean() / y[test].var()
     assert known["value"].item() == pytest.approx(expected)
-    assert early_table(configure(root, *WORDS, "analysis.early_epochs=[]"), zoo, np.arange(24)).empty
+    assert early_table(configure(root, *WORDS, "analysis.early_epochs=[]"), zoo).empty
+
+
+def test_models_that_diverge_later_are_foreseen(root):
+    """A test model with a weight beyond the threshold at the end is not viable there, but counts at the beginning."""
+    zoo = Zoo.open(root / "zoos" / "digits_seed")
+    model = int(zoo.models.query("split == 'test'")["model_id"].iloc[0])
+
+    def spoilt(epoch, weights):
+        if epoch == 4:
+            weights[model, 0] = 100
+        return weights
+
+    copy, config = copied(zoo, "spoilt", spoilt), configure(root, *WORDS, "analysis.early_epochs=[2]")
+    found = measure(copy, read_images(configure(root, *ZOO)), config)
+    assert found.not_viable == "1 beyond the weight threshold"
+    assert set(probes_table(config, copy, found.models)["models"]) == {3}
+    assert set(early_table(config, copy)["models"]) == {4}
+
+
+def test_models_of_an_unknown_activation_are_left_out(root):
+    """Imported zoos may have them: they are counted, and nothing of them is measured."""
+    config = configure(root, *WORDS, "zoo.name=strange", "analysis.map_states=9")
+    zoo, images = Zoo.open(root / "zoos" / "digits_seed"), read_images(config)
+    rows = zoo.models.assign(activation=["leakyrelu", None, *["tanh"] * 22])
+    copied(zoo, "strange", rows=rows)
+    analyse_zoo(config)
+    folder = root / "analysis" / "strange"
+    found = pd.read_csv(folder / "measures.csv").set_index("measure")
+    assert found.loc["accuracy", "n"] == 22
+    assert "2 of an unknown activation; left out below" in (folder / "card.html").read_text()
+    assert not (folder / "map.csv").exists(), "nine states make no map"
+    arch = Architecture.from_dict(zoo.description["arch"])
+    with pytest.raises(UserError, match=r"2 of 24 networks have an activation that is not known here \(leakyrelu, "):
+        predictions(arch, zoo.weights(epochs=[4])[:, 0], rows, images.test, images, config.engine)
 
 
 def test_probes_of_another_zoo(root):
-    zoo, config = Zoo.open(root / "zoos" / "digits_seed"), configure(root, *WORDS, "analysis.others=[digits_seed]")
-    here = probes_table(config, zoo, np.arange(24)).set_index(["feature", "probe", "target"])
+    """What is fitted is fitted on the other zoo: on its train and validation splits, as by hand."""
+    train(root, *ZOO, "zoo.name=other_seeds", "zoo.split_seed=1", "zoo.grid.init=[normal]")
+    zoo, other = Zoo.open(root / "zoos" / "digits_seed"), Zoo.open(root / "zoos" / "other_seeds")
+    config = configure(root, *WORDS, "analysis.others=[other_seeds]")
     found = across_table(config, zoo, np.arange(24))
-    assert set(found["source"]) == {"digits_seed"}
-    for row in found.to_dict("records"):  # its own probes: the same
-        assert here.loc[(row["feature"], row["probe"], row["target"]), "value"] == row["value"]
+    assert set(found["source"]) == {"other_seeds"}
+    score = found.set_index(["feature", "probe", "target"]).loc[("w", "linear", "test_acc")]
+    there, here = (z.dataset(None, [1, 4], ["split", "test_acc"]) for z in (other, zoo))
+    fitted, validated = (split_of(there.weights.numpy(), there.table, "test_acc", part) for part in ("train", "val"))
+    by_hand = ridge(fitted, validated, split_of(here.weights.numpy(), here.table, "test_acc", "test"))
+    assert score["value"] == by_hand.value
+    own = probes_table(config, zoo, np.arange(24)).set_index(["feature", "probe", "target"])
+    assert score["value"] != own.loc[("w", "linear", "test_acc"), "value"]
     assert len(shown_across(found)) == 3
     with pytest.raises(UserError, match="no zoo in"):
         check(configure(root, *WORDS, "analysis.others=[nowhere]"), zoo)
     train(root, *ZOO, "zoo.name=other", "arch=cnn_4", "zoo.models=2", "zoo.epochs=0")
     with pytest.raises(UserError, match="another architecture"):
         check(configure(root, *WORDS, "analysis.others=[other]"), zoo)
-    with pytest.raises(UserError, match="no property 'test_accc': did you mean 'test_acc'"):
+    with pytest.raises(UserError, match=r"^analysis\.targets: .*no property 'test_accc': did you mean 'test_acc'"):
         analyse_zoo(configure(root, *WORDS, "analysis.targets=[test_accc]"))
+
+
+def one_dimensional(config, zoo, states, weights):
+    return weights[:, 0]
+
+
+def too_few(config, zoo, states, weights):
+    return weights[1:]
+
+
+def not_finite(config, zoo, states, weights):
+    return weights * np.nan
+
+
+def failing(config, zoo, states, weights):
+    return states["no such column"]
+
+
+@pytest.mark.parametrize(
+    ("feature", "said"),
+    [
+        (one_dimensional, r"gave float32 \[1\] for 1 states"),
+        (too_few, r"gave float32 \[0, 2464\] for 1 states"),
+        (not_finite, "gave numbers that are not finite"),
+        (failing, "failed: KeyError: 'no such column'"),
+    ],
+)
+def test_a_feature_that_is_none_is_told_before_anything_is_measured(root, tmp_path, feature, said):
+    (tmp_path / "zoos").symlink_to(root / "zoos")
+    path = f"{__name__}.{feature.__name__}"
+    with pytest.raises(UserError, match=rf"^analysis\.features\.mine: {path} {said}"):
+        analyse_zoo(configure(tmp_path, *WORDS, f"+analysis.features.mine={path}"))
+    assert not (tmp_path / "analysis").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["analysis.probe_epochs=[]"], "analysis.probe_epochs: got [], but at least one"),
+        (["analysis.targets=[test_acc,test_acc]"], "analysis.targets: got ['test_acc', 'test_acc'], but none may be"),
+        (["analysis.others=[a/b]"], "analysis.others: got 'a/b', but it is a folder's name"),
+        (["analysis.cka_images=1000"], "analysis.cka_images: got 1000, but it must be at least 2 and at most 200"),
+        (["+analysis.features.mine=os.no_such"], "analysis.features.mine: os.no_such cannot be imported"),
+    ],
+)
+def test_mistakes_are_told_before_anything_starts(words, said):
+    problems = command_line_problems(["task=analysis", *words], run.CONFIG_DIR, False, run.config_type())
+    assert said in "\n".join(problems)
 
 
 def test_embeddings_are_features(root):
@@ -198,18 +291,7 @@ def test_embeddings_of_another_zoo(root):
     expected = embeddings(config, zoo, states.table, states.weights.numpy())
     permutations = Permutations(Architecture.from_dict(zoo.description["arch"]))
     orders = permutations.random(24, torch.Generator().manual_seed(0))
-    kept = ("epochs", "arch", "protocol", "dataset", "engine", "versions")
-    metrics = [name for name in zoo.description["metrics"] if name != "weight_max_abs"]
-    description = {"name": "shuffled", "spec": {}, "metrics": metrics, **{key: zoo.description[key] for key in kept}}
-    other = Zoo.create(root / "zoos" / "shuffled", description, zoo.models.drop(columns=["status", "diverged_epoch"]))
-    (block,) = other.blocks(24)
-    with block:
-        for epoch in block.pending:
-            weights = permutations.apply(torch.from_numpy(zoo.weights(epochs=[epoch])[:, 0]), orders)
-            scores = zoo.metrics[zoo.metrics["epoch"] == epoch]
-            columns = {name: scores[name].to_numpy() for name in metrics}
-            block.commit(epoch, {"weights": weights.numpy()}, columns, {"step": np.zeros(24, np.int64)})
-    other.finalise()
+    other = copied(zoo, "shuffled", lambda _, weights: permutations.apply(torch.from_numpy(weights), orders).numpy())
     shuffled = other.dataset(None, [3, 4])
     assert not torch.equal(shuffled.weights, states.weights)
     values = shuffled.weights.numpy()
@@ -225,7 +307,7 @@ def test_embeddings_of_another_zoo(root):
 
 
 def test_published_rows(root):
-    zoos = {file.stem for file in (CONFIG_DIR / "zoo").glob("*.yaml")}
+    zoos = {file.stem for file in (run.CONFIG_DIR / "zoo").glob("*.yaml")}
     published = pd.read_csv(PUBLISHED)
     assert set(published["zoo"]) <= zoos
     assert published.groupby("table")["zoo"].nunique().to_dict() == {2: 27, 3: 27}

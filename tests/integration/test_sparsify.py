@@ -7,6 +7,7 @@ from hydra import initialize_config_dir
 
 import run
 from tests.integration.test_train_zoo import configure, hashes, train
+from tests.populations import copied
 from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.config import command_line_problems
@@ -128,6 +129,52 @@ def test_rates_of_twins(root, tmp_path):
     assert twin.description["protocol"]["schedule"] == "constant"
 
 
+def test_twins_are_trained_as_their_sources_were(tmp_path):
+    """Whatever the command line says: these are Adam and SGD at two rates, and the preset has one of each."""
+    grid = ["zoo.grid.optimizer=[adam,sgd]", "zoo.grid.lr=[0.001,0.002]", "zoo.grid.dropout=[0.0,0.3]"]
+    train(tmp_path, *ZOO[:4], *grid, "zoo.models=6", "zoo.epochs=0")
+    sparsify(tmp_path, "sparsify.epochs=0", "zoo.models=5", "sparsify.twin=mine")
+    source, twin = (Zoo.open(tmp_path / "zoos" / name) for name in ("digits_seed", "mine"))
+    assert twin.n_models == 5, "as many as are asked for"
+    factors = ["optimizer", "lr", "weight_decay", "dropout", "activation", "seed"]
+    assert twin.models[factors].equals(source.models[factors].head(5))
+    assert source.models[factors].nunique()[:2].tolist() == [2, 2]
+
+
+def test_what_is_not_on_record_is_told(tmp_path):
+    """Imported models may not tell how they were trained."""
+    source = train(tmp_path, *ZOO[:4], "zoo.models=4", "zoo.epochs=0")
+    copied(source, "some", rows=source.models.assign(optimizer=["adam", None, None, "sgd"]))
+    with pytest.raises(UserError, match="with which optimizer 2 of its models were trained"):
+        sparsify(tmp_path, "sparsify=magnitude", "zoo.name=some")
+    words = ["zoo.start.zoo=some", "zoo.name=tuned", "zoo.epochs=0"]
+    with pytest.raises(UserError, match=r"of 2 models of some the optimizer is not known: give zoo\.grid\.optimizer="):
+        train(tmp_path, *ZOO[:2], *words, "zoo.grid.optimizer=[adam,sgd]", "zoo.models=null")
+    assert train(tmp_path, *ZOO[:2], *words, "zoo.models=null").n_models == 4
+
+
+def test_a_zoo_with_variances_is_refused(root):
+    with pytest.raises(
+        UserError, match="digits_seed_vd has variances already: sparsify its source, or digits_seed_vd_masked"
+    ):
+        sparsify(root, "zoo.name=digits_seed_vd")
+
+
+def test_cards_say_what_twins_are(root):
+    for name, words in (
+        (
+            "vd",
+            ["4,898 weights and log variances", "variational dropout, whose divergence weighs 0.01 more each epoch"],
+        ),
+        ("vd_masked", ["2,464 weights |", "variational dropout", "Sparsity, the share of weights that are dropped: "]),
+        ("magnitude", ["the smallest 50 % of the weights pruned in 2 steps", "are dropped: 50.00 ± 0.00 % (n = 20)"]),
+    ):
+        text = (root / "zoos" / f"digits_seed_{name}" / "README.md").read_text()
+        for word in words:
+            assert word in text
+    assert "parsity" not in (root / "zoos" / "digits_seed" / "README.md").read_text()
+
+
 def test_twins_of_networks_with_batchnorm(tmp_path):
     """They are modules, trained with a schedule as ResNets are; their twins have running statistics of their own."""
     words = ["arch=resnet18", "arch.protocol=plain", "arch.module=tests.populations.Normed", "zoo.grid.activation=[relu]",
@@ -153,6 +200,8 @@ def test_twins_of_networks_with_batchnorm(tmp_path):
         (["sparsify=magnitude", "sparsify.share=1.0"], "sparsify.share: got 1.0"),
         (["sparsify=magnitude", "sparsify.steps=10", "sparsify.epochs=3"], "sparsify.epochs=3 ends before the last"),
         (["arch.variational=true"], "task=sparsify sets it itself"),
+        (["sparsify.twin=a/b"], "sparsify.twin: got 'a/b', but it is a folder's name"),
+        (["sparsify.twin=digits_seed"], "sparsify.twin: got 'digits_seed', which is the zoo itself"),
         (["sparsify.name=vb"], "sparsify.name: got 'vb'"),
         (["sparsify.schedule=cosine"], "sparsify.schedule: got 'cosine'"),
         (["zoo.divergence_rate=0.1"], "only variances diverge"),
@@ -164,7 +213,15 @@ def test_mistakes_are_told_before_anything_starts(words, said):
 
 
 def test_a_twin_is_held_to_its_source(root):
-    for words, said in ((["dataset.train_size=100"], "train_size=200"), (["zoo.batch_size=20"], "was trained with 10")):
+    for words, said in (
+        (["dataset.train_size=100"], "train_size=200"),
+        (["dataset.split_seed=7"], "split_seed=42.*split_seed=7"),
+        (["zoo.batch_size=20"], "was trained with 10"),
+        (
+            ["sparsify=magnitude", "sparsify.share=0.6", "sparsify.steps=2"],
+            "choose another zoo.name .sparsify.twin of a twin",
+        ),
+    ):
         with pytest.raises(UserError, match=said):
             sparsify(root, *words)
 

@@ -162,6 +162,20 @@ class EngineTester:
                 assert ours.class_accuracy[i, c] == right[data.test.labels == c].double().mean().item()
         engine.close()
 
+    def test_a_model_of_unknown_optimizer_is_evaluated(self):
+        """Imported models may not tell theirs; it does not matter for what they do."""
+        arch, data = architecture("cnn_s"), image_data(train=20)
+        rows = model_rows(activation=["tanh", "relu"])
+        start = initial_population(arch, rows)
+        outputs = []
+        for known in (rows, rows.assign(optimizer=["adam", None])):
+            engine = self.make(arch, known, data, Protocol(10, 1, "constant"))
+            engine.load(start)
+            outputs.append(engine.outputs(data.val).cpu().numpy())
+            np.testing.assert_array_equal(engine.population().weights, start.weights)
+            engine.close()
+        np.testing.assert_array_equal(*outputs)
+
     def test_no_validation_images_give_nan(self):
         arch, data = architecture("cnn_s"), image_data(val=0)
         rows = model_rows()

@@ -70,7 +70,9 @@ class TorchEngine(Engine):
     def load(self, population: Population) -> None:
         """Pack the models into lanes."""
         self.groups = []
-        for _, rows in self.models.groupby(["activation", "optimizer"], sort=True):
+        for _, rows in self.models.groupby(
+            ["activation", "optimizer"], dropna=False
+        ):  # to be evaluated, none needs an optimiser
             ids = np.array(rows.index)
             for first in range(0, len(ids), self.lanes):
                 self.groups.append(_Lanes(self, ids[first : first + self.lanes], population))
