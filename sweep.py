@@ -17,6 +17,7 @@ after whatever happened, does only what is missing.
 from __future__ import annotations
 
 import copy
+import difflib
 import fnmatch
 import hashlib
 import json
@@ -44,6 +45,7 @@ from zoo.files import locked, owner_of
 STAGES = ("zoo", "sparsify", "analysis", "hyperrep", "sample", "downstream")
 PRESETS = [f"hydra/launcher={name}" for name in ("slurm", "slurm_gpu", "local")]
 PATIENCE = 600.0  # seconds that SLURM's controller may be silent
+OWN = ["zoo=", "shards=", "stages=", "retries=", "status", "--dry-run", "hydra/launcher="]  # words that run.py has not
 POLL = 2.0  # seconds between looks at the queue or at locks
 LOG_LINES = 5  # of a failed job that are shown
 
@@ -129,6 +131,8 @@ def read_words(words: Sequence[str]) -> tuple[Asked, list[str]]:
                 problems.append(f"{key}: sweep.py trains the zoos of presets; fine-tune with run.py")
             case _ if key.startswith("hydra"):
                 asked.hydra.append(word)
+            case _ if "." not in key and (near := difflib.get_close_matches(key, OWN, 1, 0.65)) and near != [key]:
+                problems.append(f"{word}: did you mean {near[0]}?")
             case _:
                 asked.words.append(word)
     if any(word in PRESETS for word in asked.hydra) and find_spec("hydra_plugins.hydra_submitit_launcher") is None:
@@ -178,6 +182,7 @@ class Sweep:
     def __init__(self, asked: Asked) -> None:
         from hydra import compose
         from hydra.errors import HydraException
+        from yaml import YAMLError
 
         from zoo.config import machine_problems, mistakes, read_config, sentences
         from zoo.errors import UserError
@@ -195,8 +200,8 @@ class Sweep:
                     config: Any = read_config(compose("config", words), run.config_type(), words, elsewhere=True)
                 except UserError as error:
                     found = sentences(error)
-                except HydraException as error:
-                    found = [str(error).splitlines()[0]]
+                except (HydraException, YAMLError) as error:
+                    found = [" ".join(str(error).split())]
                 else:
                     self.configs.setdefault(zoo, config)
                 problems += [problem for problem in found if problem not in problems]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hyperrep.autoencoder import autoencoder_problems
 from hyperrep.samplers import sampler_class, sampler_problems
 from hyperrep.tokens import Tokens
+from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.config import folder_problems
 from zoo.errors import UserError
@@ -35,11 +38,19 @@ def hyperrep_problems(config: Any) -> list[str]:
 
 
 def states_problems(config: Any) -> list[str]:
-    """What is wrong with the epochs whose states are learnt; whether they are stored turns out when the zoo is opened."""
-    states = config.autoencoder.states
-    if states and min(states) >= 0 and len(set(states)) == len(states):
+    """What is wrong with the epochs whose states are learnt: those of the zoo that is there or, if it is to be trained, will be."""
+    states, path = config.autoencoder.states, Path(config.paths.root) / "zoos" / config.zoo.name
+    if not states or min(states) < 0 or len(set(states)) < len(states):
+        return [f"autoencoder.states: got {states}, but it needs at least one epoch of the zoo, and none twice"]
+    last = config.zoo.epochs
+    with suppress(UserError):  # there is none yet, or it is damaged, which is told when it is needed
+        last = max(last, Zoo.open(path).epochs[-1])
+    if max(states) <= last:
         return []
-    return [f"autoencoder.states: got {states}, but it needs at least one epoch of the zoo, and none twice"]
+    return [
+        f"autoencoder.states: got {states}, but zoo {config.zoo.name} has the epochs 0 to {last}; give some of these, e.g. "
+        f"autoencoder.states=[{last}], or more epochs (zoo.epochs={max(states)})"
+    ]
 
 
 def sample_problems(config: Any) -> list[str]:

@@ -20,6 +20,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -138,7 +139,9 @@ def read_config(
     config = _typed(plain, kind, {}, "", problems)
     if not problems:
         config.overrides = list(overrides)
-        problems = combination_problems(config) + ([] if elsewhere else machine_problems(config))
+        problems = (
+            preset_problems(config) + combination_problems(config) + ([] if elsewhere else machine_problems(config))
+        )
     problems = problems or [problem for check in config.task.check for problem in resolve_name(check)(config)]
     if problems:
         raise UserError(mistakes(problems))
@@ -167,7 +170,7 @@ def _joined(config: Config, words: typing.Sequence[str]) -> list[str]:
 
 def derived_problems(config: Config, *words: str) -> list[str]:
     """What is wrong with words that are to be added to the command line of a configuration, a sentence each."""
-    _, problems = _known_words(_joined(config, words), False)
+    _, problems = _known_words(_joined(config, words), False, type(config))
     if problems:
         return problems
     try:
@@ -215,7 +218,8 @@ def _typed(value: Any, kind: Any, limits: typing.Mapping[str, Any], key: str, pr
         dict: "keys",
     }
     if origin in (list, dict) or type(value) is not kind:
-        problems.append(f"{key}: got {value!r}, which is not {name[origin or kind]}")
+        remedy = f"; write [{value}]" if origin is list and isinstance(value, bool | int | float | str) else ""
+        problems.append(f"{key}: got {value!r}, which is not {name[origin or kind]}{remedy}")
         return value
     _check_limits(value, limits, key, problems)
     return value
@@ -265,11 +269,32 @@ def did_you_mean(got: str, allowed: typing.Iterable[str]) -> str:
     near = difflib.get_close_matches(got, names, 1)
     meant = f"; did you mean {near[0]}?" if near else ""
     if len(names) > MOST_NAMES:
-        return meant or f"; allowed are {len(names)} names, which python run.py --help lists"
+        return meant or f"; {len(names)} names are allowed, and none is near it (python run.py --help, --cfg job)"
     return f"{meant} Allowed: {', '.join(names)}" if meant else f"; allowed: {', '.join(names)}"
 
 
 # --------------------------------------------------------------------------------------------- combinations
+
+
+def preset_problems(config: Config) -> list[str]:
+    """Whether the command line makes another zoo of a preset, under the preset's name; a sentence each."""
+    chosen = {key: value for key, _, value in (word.partition("=") for word in config.overrides)}
+    if not chosen.keys() & {"dataset", "arch", "zoo/kind", "zoo/protocol"}:
+        return []
+    preset = compose("config", [f"{key}={value}" for key, value in chosen.items() if key in ("zoo", "experiment")])
+    problems = []
+    for key, kind in (("zoo/kind", preset.zoo.kind), ("zoo/protocol", None)):
+        if key in chosen and chosen[key] != kind:
+            problems.append(
+                f"{key}: got {chosen[key]!r}, but a preset builds on its own: choose another zoo=, or write a preset"
+            )
+    now, was = (f"dataset={of.dataset.name} arch={of.arch.name}" for of in (config, preset))
+    if now != was and (config.zoo.name == preset.zoo.name or config.zoo.published):
+        problems.append(
+            f"zoo.name: {preset.zoo.name} stands for {was}, not for {now}: choose another zoo=, or name yours "
+            "(zoo.name=NAME zoo.published=null)"
+        )
+    return problems
 
 
 def combination_problems(config: Config) -> list[str]:
@@ -297,6 +322,9 @@ def combination_problems(config: Config) -> list[str]:
             f"zoo.divergence_rate: got {zoo.divergence_rate}, but only variances diverge: use task=sparsify, or "
             "arch.variational=true"
         )
+    problems += [
+        f"paths.{name}: is empty; give a folder" for name in ("root", "data") if not getattr(config.paths, name)
+    ]
     root = Path(config.paths.root).absolute()
     there = next(folder for folder in (root, *root.parents) if folder.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
@@ -380,7 +408,7 @@ def command_line_problems(
         kind, elsewhere: as in `read_config`.
     """
     with initialize_config_dir(str(config_dir), version_base="1.3"):
-        good, problems = _known_words(overrides, multirun)
+        good, problems = _known_words(overrides, multirun, kind)
         for chosen in _one_at_a_time(good):
             found = []
             try:
@@ -393,7 +421,7 @@ def command_line_problems(
     return problems
 
 
-def _known_words(words: list[str], multirun: bool) -> tuple[list[Override], list[str]]:
+def _known_words(words: list[str], multirun: bool, kind: type[Config]) -> tuple[list[Override], list[str]]:
     """The words of a command line whose groups, options and keys exist, and what is wrong with the others."""
     problems: list[str] = []
     parsed = []
@@ -403,7 +431,10 @@ def _known_words(words: list[str], multirun: bool) -> tuple[list[Override], list
         except HydraException as error:
             problems.append(f"{text!r} cannot be read as key=value ({str(error).splitlines()[0]})")
         else:
-            if parsed[-1].is_sweep_override() and not multirun:
+            if not parsed[-1].key_or_group:
+                parsed.pop()
+                problems.append(f"{text!r} has no key: write KEY=VALUE, without blanks around =")
+            elif parsed[-1].is_sweep_override() and not multirun:
                 problems.append(f"{text}: several values are a sweep; add -m, or write a list as [a,b]")
     loader = GlobalHydra.instance().config_loader()
     groups = _groups(loader)
@@ -416,16 +447,19 @@ def _known_words(words: list[str], multirun: bool) -> tuple[list[Override], list
             values.append(override)
             continue
         options = loader.get_group_options(key)
-        wrong = [option for option in _choices(override) if option not in options and option != "null"]
+        wrong = [option for option in _choices(override) if option not in options]
         problems += [f"{key}: got {option!r}{did_you_mean(option, options)}" for option in wrong]
         if not wrong:
             good.append(override)
     try:
         base = compose("config", [_as_text(override) for override in good])
     except HydraException as error:
-        return [], [*problems, str(error)]
+        hint = "; a file in conf/zoo/ begins with the line # @package _global_" if "@zoo." in str(error) else ""
+        return [], [*problems, f"{error}{hint}"]
+    except yaml.YAMLError as error:
+        return [], [*problems, f"a file in conf/ is no YAML: {' '.join(str(error).split())}"]
     for override in values:
-        unknown = None if override.is_add() else _unknown_key(base, override.key_or_group, groups)
+        unknown = None if override.is_add() else _unknown_key(base, kind, override.key_or_group, groups)
         if unknown:
             problems.append(unknown)
         else:
@@ -465,15 +499,31 @@ def _one_at_a_time(overrides: list[Override]) -> list[list[str]]:
     return lines
 
 
-def _unknown_key(config: DictConfig, key: str, groups: set[str]) -> str | None:
+def _unknown_key(config: DictConfig, kind: Any, key: str, groups: set[str]) -> str | None:
+    """What is wrong with a key that the configuration does not have; None if it has it."""
     node: Any = config
     walked = ""
     for part in key.split("."):
         if not isinstance(node, DictConfig) or part not in node:
-            known = list(node) if isinstance(node, DictConfig) else []
+            known = [str(name) for name in node] if isinstance(node, DictConfig) else []
             if not walked:
                 known = [*known, *(group for group in groups if not group.startswith("hydra"))]
             known = [f"{walked}{name}" for name in known if name != "hydra"]
+            if alike := _ending_in(config, key.rpartition(".")[2]):
+                near = sorted(alike, key=lambda name: name.split(".")[0] != key.split(".")[0])[:3]
+                return f"{key}: unknown key; did you mean {' or '.join(near)}?"
+            if typing.get_origin(kind) is dict:
+                return f"{key}: unknown key; there are {', '.join(sorted(known))}; to add one, write +{key}=…"
             return f"{key}: unknown key{did_you_mean(f'{walked}{part}', sorted(set(known)))}"
         node, walked = node[part], f"{walked}{part}."
+        kind = typing.get_type_hints(kind).get(part) if dataclasses.is_dataclass(kind) else None
     return None
+
+
+def _ending_in(config: DictConfig, name: str, walked: str = "") -> list[str]:
+    """All keys of a configuration whose last part is `name`."""
+    found = [f"{walked}{name}"] if walked and name in config else []
+    for part, node in config.items_ex(resolve=False):
+        if isinstance(node, DictConfig) and part != "hydra":
+            found += _ending_in(node, name, f"{walked}{part!s}.")
+    return found

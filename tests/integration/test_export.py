@@ -22,7 +22,7 @@ from zoo.imports import import_zoo
 from zoo.store import SCORES
 from zoo.training import train_zoo
 
-WORDS = ["zoo=digits_hyp10r", "zoo.models=20", "zoo.epochs=2"]
+WORDS = ["zoo=digits_hyp10r", "zoo.models=20", "zoo.epochs=2", "zoo.license=CC-BY-4.0"]
 
 
 @pytest.fixture(scope="module")

@@ -198,7 +198,7 @@ def test_variety_counts_beside_accuracy(root):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["zoo.name=nowhere"], "make it with python run.py zoo=nowhere"),
+        (["zoo.name=nowhere"], "there is no zoo 'nowhere' under"),
         (["autoencoder.states=[3,9]"], "has no epoch 9; it has 0 to 4"),
         (
             ["autoencoder.states=[4,4]"],

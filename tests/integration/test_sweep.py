@@ -97,6 +97,9 @@ def test_words_of_the_command_line():
         (["zoo=digits_*", "task=report"], "task: sweep.py sets it itself"),
         (["zoo=digits_seed,svhn_seed", "zoo.models=2000"], "zoo.models: got 2000"),
         (["zoo=digits_seed", "hydra/launcher=slrm"], "slrm"),
+        (["zoo=digits_seed", "retires=2", "shard=4", "--dryrun"], "retires=2: did you mean retries=?"),
+        (["zoo=digits_seed", "launcher=slurm"], "launcher=slurm: did you mean hydra/launcher=?"),
+        (["zoo=mnist_*", "dataset=digits"], "mnist_seed stands for dataset=mnist arch=cnn_s"),
         (["zoo=digits_seed,mnist_sed,"], "zoo: got ''; "),
         (["zoo=digits_seed", "zoo.start.zoo=mnist_seed"], "fine-tune with run.py"),
         (

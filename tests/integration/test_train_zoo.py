@@ -122,7 +122,7 @@ def test_any_block_size_gives_the_same_models(tmp_path, engine):
         pd.testing.assert_frame_equal(zoo.models, zoos[0].models)
 
 
-def test_any_number_of_shards_gives_the_same_bytes(tmp_path):
+def test_any_number_of_shards_gives_the_same_bytes(tmp_path, capsys):
     words = ["zoo=digits_hyp10f", "zoo.models=7", "zoo.block_size=2"]
     whole = hashes(train(tmp_path / "whole", *words).path)
     for parts, order in ((2, (2, 1)), (3, (3, 1, 2)), (6, (5, 6, 1, 2, 4, 3))):
@@ -133,6 +133,10 @@ def test_any_number_of_shards_gives_the_same_bytes(tmp_path):
             if part == order[0] and parts < 6:
                 assert 0 < zoo.pending < 7, "a shard trains its own models only"
         assert hashes(zoo.path) == whole
+    told = "Shard 1/6 is empty: the 7 models of zoo digits_hyp10f are cut between blocks of 2 (zoo.block_size)."
+    assert capsys.readouterr().out.count("is empty") == 2
+    train(tmp_path / "6", *words, "zoo.shard=1/6")
+    assert told in capsys.readouterr().out
 
 
 def test_shards_grow_a_zoo_and_go_on_from_other_blocks(tmp_path):
