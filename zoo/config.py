@@ -289,7 +289,8 @@ def preset_problems(config: Config) -> list[str]:
                 f"{key}: got {chosen[key]!r}, but a preset builds on its own: choose another zoo=, or write a preset"
             )
     now, was = (f"dataset={of.dataset.name} arch={of.arch.name}" for of in (config, preset))
-    if now != was and (config.zoo.name == preset.zoo.name or config.zoo.published):
+    published = config.zoo.published and config.zoo.start.zoo is None  # what is fine-tuned is not
+    if now != was and (config.zoo.name == preset.zoo.name or published):
         problems.append(
             f"zoo.name: {preset.zoo.name} stands for {was}, not for {now}: choose another zoo=, or name yours "
             "(zoo.name=NAME zoo.published=null)"

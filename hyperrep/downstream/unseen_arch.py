@@ -33,7 +33,7 @@ def compare(config: Any) -> pd.DataFrame:
     populations = {method: sampled(config, words) for method, words in chosen.methods.items()}
     for name in chosen.archs:
         size = [f"zoo.models={config.population.models}", f"zoo.epochs={chosen.epochs}"]
-        other = of_target(config, f"zoo.name={chosen.target}_{name}", f"arch={name}", *size)
+        other = of_target(config, f"zoo.name={chosen.target}_{name}", f"arch={name}", "zoo.published=null", *size)
         parts.append(trajectories(f"{name} random", grown(other)))
         for method, drawn in populations.items():
             population = _poured(drawn, other)

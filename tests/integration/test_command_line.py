@@ -1,6 +1,7 @@
 """The command line as a user meets it: `python run.py …` in a process of its own."""
 
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,6 +129,24 @@ def test_a_mistake_names_key_value_and_what_is_allowed(overrides, words):
 )  # fmt: skip
 def test_what_is_right_passes(overrides):
     assert problems(*overrides, multirun=True) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "# @package _global_\ndefaults:\n  - _self_\nzoo:\n  name: mine\n epochs: 3\n",
+            "a file in conf/ is no YAML: ",
+        ),
+        ("defaults:\n  - override /dataset: fmnist\n", "a file in conf/zoo/ begins with the line # @package _global_"),
+    ],
+)
+def test_a_slip_in_a_preset_of_your_own_is_told(tmp_path, text, said):
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    (tmp_path / "conf" / "zoo" / "mine.yaml").write_text(text)
+    told = command_line_problems(["zoo=mine"], tmp_path / "conf", kind=config_type())
+    assert len(told) == 1
+    assert said in told[0]
 
 
 def test_every_value_of_a_sweep_is_checked():

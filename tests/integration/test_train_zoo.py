@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import wandb
 from hydra import compose, initialize_config_dir
 
 import run
@@ -307,3 +308,12 @@ def test_plan_prints_the_spec_and_writes_nothing(tmp_path, capsys):
     assert "2464" in printed
     assert "1,296,000,000 steps" in printed
     assert list(tmp_path.iterdir()) == []
+
+
+def test_wandb_that_does_not_let_us_in_is_told(tmp_path, monkeypatch):
+    def refused(**_):
+        raise wandb.errors.UsageError("No API key configured.")
+
+    monkeypatch.setattr("wandb.init", refused)
+    with pytest.raises(UserError, match=r"logger=wandb: W&B says: No API key configured\.\. Log in with `wandb login`"):
+        train(tmp_path, "logger=wandb", "zoo.models=2", "zoo.epochs=0")
