@@ -151,11 +151,12 @@ def open_zoo(config: Config) -> Zoo:
 
 
 def _advice(config: Config) -> str:
-    """How the zoo of a config comes to be."""
-    kept = [word for word in config.overrides if word.startswith(("zoo", "dataset", "arch", "paths", "experiment"))]
+    """What to do where the zoo of a config is not there: a preset's can be made; of another name nobody knows how."""
+    if not any(word.startswith("zoo.name=") for word in config.overrides):
+        kept = [word for word in config.overrides if word.startswith(("zoo", "dataset", "arch", "paths", "experiment"))]
+        return f"make it with `{' '.join(['python run.py', *map(shlex.quote, kept)])}`"
     there = sorted(path.parent.name for path in (Path(config.paths.root) / "zoos").glob("*/zoo.json"))
-    others = f" (there are {', '.join(there[:MOST_NAMES])})" if there else ""
-    return f"make it with `{' '.join(['python run.py', *map(shlex.quote, kept)])}`, or check the name{others}"
+    return f"check the name; there are {', '.join(there[:MOST_NAMES]) or 'none'}"
 
 
 def zoo_images(config: Config, zoo: Zoo) -> ImageData:

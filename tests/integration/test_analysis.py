@@ -440,7 +440,7 @@ def test_epochs_that_are_probed(root):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["zoo.name=nowhere"], "there is no zoo 'nowhere' under .* .there are digits_seed, "),
+        (["zoo.name=nowhere"], "there is no zoo 'nowhere' under"),
         (["dataset.train_size=200"], "trained on other images"),
     ],
 )

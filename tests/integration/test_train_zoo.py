@@ -22,7 +22,7 @@ from zoo import Zoo
 from zoo.config import Config, read_config
 from zoo.errors import UserError
 from zoo.initialization import initial_module
-from zoo.training import architecture, plan_zoo, train_zoo
+from zoo.training import architecture, open_zoo, plan_zoo, train_zoo
 
 SMALL = ["zoo.models=6", "zoo.epochs=2", "dataset.train_size=60", "logger=none"]
 
@@ -317,3 +317,15 @@ def test_wandb_that_does_not_let_us_in_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("wandb.init", refused)
     with pytest.raises(UserError, match=r"logger=wandb: W&B says: No API key configured\.\. Log in with `wandb login`"):
         train(tmp_path, "logger=wandb", "zoo.models=2", "zoo.epochs=0")
+
+
+def test_a_zoo_that_is_not_there_comes_with_advice(hyp_zoo):
+    root = hyp_zoo.path.parents[1]
+    for words, said in (
+        (["zoo=mnist_seed", "zoo.epochs=3"], "make it with `python run.py zoo=mnist_seed zoo.epochs=3`$"),
+        (["zoo.name=elsewhere"], "check the name; there are digits_hyp10f$"),
+    ):
+        config = configure(root, *words)
+        config.overrides = words
+        with pytest.raises(UserError, match=said):
+            open_zoo(config)

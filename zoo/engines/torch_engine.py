@@ -70,9 +70,8 @@ class TorchEngine(Engine):
     def load(self, population: Population) -> None:
         """Pack the models into lanes."""
         self.groups = []
-        for _, rows in self.models.groupby(
-            ["activation", "optimizer"], dropna=False
-        ):  # to be evaluated, none needs an optimiser
+        # dropna: to be evaluated, an imported model need not tell its optimiser.
+        for _, rows in self.models.groupby(["activation", "optimizer"], dropna=False):
             ids = np.array(rows.index)
             for first in range(0, len(ids), self.lanes):
                 self.groups.append(_Lanes(self, ids[first : first + self.lanes], population))
