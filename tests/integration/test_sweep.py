@@ -99,7 +99,7 @@ def test_words_of_the_command_line():
         (["zoo=digits_seed", "hydra/launcher=slrm"], "slrm"),
         (["zoo=digits_seed", "retires=2", "shard=4", "--dryrun"], "retires=2: did you mean retries=?"),
         (["zoo=digits_seed", "launcher=slurm"], "launcher=slurm: did you mean hydra/launcher=?"),
-        (["zoo=mnist_*", "dataset=digits"], "mnist_seed stands for dataset=mnist arch=cnn_s"),
+        (["zoo=mnist_*", "dataset=digits"], "mnist_hyp10f stands for dataset=mnist arch=cnn_s"),
         (["zoo=digits_seed,mnist_sed,"], "zoo: got ''; "),
         (["zoo=digits_seed", "zoo.start.zoo=mnist_seed"], "fine-tune with run.py"),
         (
