@@ -26,6 +26,7 @@ from zoo.networks import outputs_by_part, predictions
 from zoo.training import console, read_images
 
 PEERS = 100  # models of the zoo that its own disagreement is measured on
+APART = 0.05  # how far their accuracy may be from the population's, or as far as its standard deviation
 COMPARED_IMAGES = 2000  # test images that disagreement is measured on
 
 
@@ -143,11 +144,15 @@ def audit(population: Zoo, zoo: Zoo, images: ImageData, config: Any) -> Audit:
     trained = zoo.dataset("train", epochs, ("activation",))
     theirs = _predictions(zoo, trained.table, trained.weights.numpy(), images, config)
     ids = trained.table["model_id"].to_numpy()
-    few = zoo.models.iloc[np.unique(ids)[:PEERS]]
-    peers = _predictions(zoo, few, _at_accuracy(zoo, few, float(accuracy.mean())), images, config)
+    epoch_of = equally_accurate(zoo.metrics, np.unique(ids), float(accuracy.mean()), max(APART, float(accuracy.std())))
+    few = zoo.models.set_index("model_id", drop=False).loc[list(epoch_of)]
+    at_epoch = [zoo.weights(models=[model], epochs=[epoch])[0, 0] for model, epoch in epoch_of.items()]
+    peers = _predictions(zoo, few, np.stack(at_epoch), images, config) if len(few) else predicted[:0]
 
     nearest = disagreement(predicted, theirs, classes).min(axis=1).mean()
-    zoo_nearest = nearest_other(disagreement(peers, theirs, classes), few["model_id"].to_numpy(), ids)
+    zoo_nearest = (
+        nearest_other(disagreement(peers, theirs, classes), few["model_id"].to_numpy(), ids) if len(few) else 0.0
+    )
     within = pairwise_disagreement(predicted, classes).mean() if len(predicted) > 1 else np.nan
     zoo_within = pairwise_disagreement(peers, classes).mean() if len(peers) > 1 else np.nan
     description = population.description
@@ -174,13 +179,20 @@ def nearest_other(disagreement: np.ndarray, models: np.ndarray, others: np.ndarr
     return float(apart.mean()) if np.isfinite(apart).all() else 0.0
 
 
-def _at_accuracy(zoo: Zoo, models: pd.DataFrame, accuracy: float) -> np.ndarray:
-    """The weights of each model at the epoch at which its test accuracy is nearest to `accuracy`: float32 [n, P]."""
-    metrics = zoo.metrics
-    metrics = metrics[metrics["model_id"].isin(models["model_id"]) & np.isfinite(metrics["weight_max_abs"])]
-    nearest = (metrics["test_acc"] - accuracy).abs().groupby(metrics["model_id"]).idxmin()
-    epochs = metrics.loc[nearest].set_index("model_id")["epoch"]
-    return np.stack([zoo.weights(models=[m], epochs=[int(epochs[m])])[0, 0] for m in models["model_id"]])
+def equally_accurate(metrics: pd.DataFrame, models: np.ndarray, accuracy: float, apart: float) -> dict[int, int]:
+    """The first `PEERS` of some models that are about as accurate at some epoch, and at which epoch they are nearest to it.
+
+    Args:
+        metrics: of the zoo.
+        models: ids.
+        accuracy: on test images, in [0, 1].
+        apart: how far from it an accuracy may be.
+    """
+    finite = metrics[metrics["model_id"].isin(models) & np.isfinite(metrics["weight_max_abs"])]
+    distance = (finite["test_acc"] - accuracy).abs()
+    nearest = finite.loc[distance.groupby(finite["model_id"]).idxmin()]
+    known = nearest[distance[nearest.index] <= apart].head(PEERS)
+    return dict(zip(known["model_id"].tolist(), known["epoch"].tolist()))
 
 
 def _predictions(zoo: Zoo, rows: pd.DataFrame, weights: np.ndarray, images: ImageData, config: Any) -> np.ndarray:

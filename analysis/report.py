@@ -126,7 +126,7 @@ def _zoos(root: Path) -> pd.DataFrame:
                 "test accuracy, last epoch": f"{last.mean():.1f} ± {last.std(ddof=0):.1f}",
                 "images": dataset["title"] + (f", {sizes['train']} for training" if sizes else ""),
                 "fingerprint of the images": (dataset["fingerprint"] or "not known")[:16],
-                "made by": zoo.description["command"],
+                "made by": zoo.description.get("command", "not recorded"),
             }
         )
     return pd.DataFrame(lines)

@@ -119,7 +119,7 @@ def population_table(points: Tensor, anchors: Anchors, asked: pd.DataFrame | Non
     nearest = [torch.cdist(part, torch.from_numpy(anchors.embeddings)).argmin(1) for part in points.split(500)]
     table["activation"] = known[torch.cat(nearest).numpy()]
     for factor in TRAINING_FACTORS:
-        table[factor] = anchors.properties[factor].mode()[0]
+        table[factor] = next(iter(anchors.properties[factor].mode()), None)  # of imported models it may not be known
     table["split"] = deal_splits(n, seed)
     for factor in ("activation", *TRAINING_FACTORS):
         if asked is not None and factor in asked:

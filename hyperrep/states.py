@@ -13,7 +13,7 @@ from hyperrep.alignment import align, load_permutations, save_permutations
 from hyperrep.autoencoder import AutoencoderConfig
 from hyperrep.symmetry import Permutations
 from zoo import Zoo
-from zoo.architecture import Architecture
+from zoo.architecture import ACTIVATIONS, Architecture
 from zoo.errors import UserError
 from zoo.images import ImageData
 from zoo.store import FACTORS
@@ -69,7 +69,10 @@ def read_states(
     states = {}
     for split in SPLITS:
         data = zoo.dataset(split, epochs, PROPERTIES)
-        weights, rows = data.weights, data.table
+        trained = data.table["activation"].isin(ACTIVATIONS).to_numpy() | (
+            not arch.takes_activation
+        )  # else imported so
+        weights, rows = data.weights[trained], data.table[trained].reset_index(drop=True)
         if aligned is not None and len(rows):
             permutations = Permutations(arch)
             of_states = aligned[torch.tensor(rows["model_id"].tolist())]
@@ -87,7 +90,8 @@ def _nothing_finite(zoo: Zoo, split: str, epochs: list[int]) -> UserError:
 
 
 def zoo_permutations(zoo: Zoo, arch: Architecture, mode: str, epoch: int, folder: Path, images: ImageData) -> Tensor:
-    """The permutation that aligns each model of a zoo (see `align`): int64 [models, neurons]; -1 for diverged ones.
+    """The permutation that aligns each model of a zoo (see `align`): int64 [models, neurons]; -1 for those that are diverged, or
+    of an activation that is not known here.
 
     A model is matched at one epoch, and keeps that order at all: its neurons do not change places while it learns. The
     mean that models are matched to is that of the train split. Kept in `folder`, and computed again when the zoo has changed.
@@ -101,7 +105,8 @@ def zoo_permutations(zoo: Zoo, arch: Architecture, mode: str, epoch: int, folder
     if kept is not None:
         return kept
     weights = torch.from_numpy(zoo.weights(epochs=[epoch])[:, 0])
-    finite = torch.isfinite(weights).all(dim=1).nonzero()[:, 0]
+    known = zoo.models["activation"].isin(ACTIVATIONS).to_numpy() | (not arch.takes_activation)
+    finite = (torch.isfinite(weights).all(dim=1) & torch.from_numpy(known)).nonzero()[:, 0]
     models = zoo.models.iloc[finite.numpy()].reset_index(drop=True)
     if not (models["split"] == "train").any():
         raise _nothing_finite(zoo, "train", [epoch])

@@ -68,6 +68,7 @@ def train_hyperrep(config: Any) -> None:
     module = AutoencoderModule(config.autoencoder, arch, states, images, config.engine, folder)
     missing = config.autoencoder.optimizer.epochs - module.resume()
     if missing > 0:
+        (folder / "results.csv").unlink(missing_ok=True)  # those of a shorter training
         loggers = make_loggers(config, f"{zoo.name}/{config.autoencoder.name}", "hyperrep", str(folder.resolve()))
         fit(
             module,
@@ -81,7 +82,7 @@ def train_hyperrep(config: Any) -> None:
             num_sanity_val_steps=0,
         )
     autoencoder = load_autoencoder(folder, config.autoencoder, zoo)
-    if missing > 0 or not (folder / "results.csv").exists():
+    if not (folder / "results.csv").exists():
         results = reconstruction_results(autoencoder, arch, states, images, config.engine)
         results["uses_images"] = config.autoencoder.uses_images
         write_file(folder / "results.csv", results.to_csv(index=False).encode())

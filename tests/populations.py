@@ -82,7 +82,7 @@ class Normed(nn.Module):
 
 def copied(zoo, name, weights=lambda epoch, weights: weights, rows=None):
     """A copy of a zoo beside it, with other weights (a function of epoch and weights) or another table of models."""
-    kept = ("epochs", "arch", "protocol", "dataset", "engine", "versions")
+    kept = ("epochs", "arch", "protocol", "dataset", "engine", "versions", "command")
     metrics = [column for column in zoo.description["metrics"] if column != "weight_max_abs"]
     description = {"name": name, "spec": {}, "metrics": metrics, **{key: zoo.description[key] for key in kept}}
     rows = (zoo.models if rows is None else rows).drop(columns=["status", "diverged_epoch"])

@@ -80,7 +80,7 @@ def sparsify_zoo(config: Any) -> None:
             on record what one of its models was trained with.
     """
     chosen, name = config.sparsify, config.zoo.name
-    source = open_zoo(config)
+    source = open_zoo(config, part=True)
     if source.description["arch"].get("variational"):
         raise UserError(
             f"zoo.name: {name} has variances already: sparsify its source, or {name}_masked, its kept weights"

@@ -58,7 +58,7 @@ def train_zoo(config: Config) -> None:
     path = Path(config.paths.root) / "zoos" / config.zoo.name
     if _imported(path, config, arch):
         console.print(f"Zoo {config.zoo.name} was trained by others and imported: there is nothing to train.")
-        print_summary(open_zoo(config))
+        print_summary(open_zoo(config, part=True))
         return
     models, start = zoo_models(config, arch)
     _settle_engine(config, arch, path)
@@ -133,11 +133,15 @@ def read_images(config: Config) -> ImageData:
     return load_images(config.dataset, config.arch.protocol, config.arch.image_size, Path(config.paths.data), folders)
 
 
-def open_zoo(config: Config) -> Zoo:
+def open_zoo(config: Config, part: bool = False) -> Zoo:
     """The finished zoo of a config.
 
+    Args:
+        config: which.
+        part: whether only its first `zoo.models` may be wanted.
+
     Raises:
-        UserError: if there is none, with the command that makes it.
+        UserError: if there is none, with the command that makes it, or a part is asked for.
     """
     path = Path(config.paths.root) / "zoos" / config.zoo.name
     if not (path / "zoo.json").exists():
@@ -146,6 +150,11 @@ def open_zoo(config: Config) -> Zoo:
     if not zoo.finished:
         raise UserError(
             f"zoo {config.zoo.name!r} is not finished: the command that began it goes on ({zoo.description['command']})"
+        )
+    if not part and (config.zoo.models or zoo.n_models) < zoo.n_models:
+        raise UserError(
+            f"zoo.models: got {config.zoo.models}, but zoo {zoo.name!r} has {zoo.n_models} models, and task={config.task.name} "
+            "takes all of them: leave it out, or train fewer under another zoo.name"
         )
     return zoo
 

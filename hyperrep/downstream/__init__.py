@@ -107,13 +107,13 @@ def run_downstream(config: Any) -> pd.DataFrame:
         raise UserError(f"downstream={config.downstream.name}: nothing was measured; give downstream.methods")
     file = result_file(config)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_file(file, table.to_parquet(index=False))
     about = {
         "command": command(config, ("paths.", "logger", "engine.threads")), "zoo": config.zoo.name,
         "methods": config.downstream.methods, "reported": config.downstream.reported,
         "versions": {name: version(name) for name in ("hyperzoo", "torch", "numpy", "scipy")},
     }  # fmt: skip
     write_file(file.with_suffix(".json"), json.dumps(about, indent=1).encode())
+    write_file(file, table.to_parquet(index=False))  # the last: a table always has its description
     return table
 
 

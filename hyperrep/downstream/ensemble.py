@@ -16,6 +16,7 @@ from torch import Tensor
 from hyperrep.downstream.stages import grown, sampled, tidy
 from zoo import Zoo
 from zoo.architecture import Architecture
+from zoo.errors import UserError
 from zoo.images import ImageData
 from zoo.networks import outputs_by_part
 from zoo.training import zoo_images
@@ -24,10 +25,14 @@ from zoo.training import zoo_images
 def compare(config: Any) -> pd.DataFrame:
     """Test accuracy of ensembles: x is the size, `model` counts the ensembles of a size.
 
-    Beside the populations stand B_T, models trained from scratch (the zoo's test split) at the last epoch learnt.
+    Beside the populations stand B_T, models trained from scratch (the zoo's test split) at the last epoch learnt; of those
+    that are not finite there, none is a member.
 
     Args:
         config: with `downstream.sizes`, `downstream.repeats` and `downstream.combine`: logits, probabilities or vote.
+
+    Raises:
+        UserError: if there are fewer networks than the smallest size.
     """
     zoo, chosen = grown(config), config.downstream
     images, last = zoo_images(config, zoo), max(config.autoencoder.states)
@@ -39,6 +44,10 @@ def compare(config: Any) -> pd.DataFrame:
     parts = []
     for method, (source, rows, epoch) in members.items():
         parts += ensembles(method, _logits(source, rows, epoch, images, config), chosen.sizes, images, epoch, config)
+    if not parts:
+        raise UserError(
+            f"downstream.sizes: got {chosen.sizes}, but no method has as many networks; see population.models"
+        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -66,9 +75,13 @@ def ensembles(
 
 
 def _logits(source: Zoo, rows: pd.DataFrame, epoch: int, images: ImageData, config: Any) -> Tensor:
-    """What networks say of each test image: float32 [networks, images, classes]."""
+    """What networks say of each test image: float32 [finite networks, images, classes]."""
     arch = Architecture.from_dict(source.description["arch"])
     weights = source.weights(models=rows["model_id"], epochs=[epoch])[:, 0]
+    finite = np.isfinite(weights).all(axis=1)
+    weights, rows = weights[finite], rows[finite]
+    if not len(rows):
+        return torch.zeros(0, len(images.test), images.classes)
     return torch.cat(list(outputs_by_part(arch, weights, rows, images.test, images, config.engine)))
 
 

@@ -35,7 +35,7 @@ def compare(config: Any) -> pd.DataFrame:
         both = sorted(set(first.table["model_id"]) & set(final.table["model_id"]))
         early, late = (_of(states.weights, states.table["model_id"], both) for states in (first, final))
         rows = final.table.set_index("model_id").loc[both].reset_index()
-        i, j = _pairs(len(both), config.downstream.pairs, config.seed)
+        i, j = _pairs(rows["activation"].to_numpy(), config.downstream.pairs, config.seed)
         lines = {"along": (early, late, rows), "across": (late[i], late[j], rows.iloc[i].reset_index(drop=True))}
         for metric, (start, end, of) in lines.items():
             if i_method == 0:  # weights are the same whatever the autoencoder
@@ -49,9 +49,11 @@ def _of(weights: Tensor, ids: pd.Series, wanted: list[int]) -> Tensor:
     return weights[torch.tensor([place[model] for model in wanted])]
 
 
-def _pairs(n: int, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """`count` random pairs of different ones of `n`; all of them if there are fewer."""
-    i, j = np.triu_indices(n, 1)
+def _pairs(activations: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` random pairs of different models of one activation, which what lies between has too; all if there are fewer."""
+    i, j = np.triu_indices(len(activations), 1)
+    alike = activations[i] == activations[j]
+    i, j = i[alike], j[alike]
     chosen = np.random.default_rng(seed).permutation(len(i))[:count]
     return i[chosen], j[chosen]
 

@@ -1,10 +1,11 @@
 """Agreement against a loop over pairs."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.agreement import disagreement, pairwise_disagreement
-from analysis.novelty import nearest_other, verdict
+from analysis.novelty import equally_accurate, nearest_other, verdict
 
 
 def test_disagreement_is_that_of_each_pair():
@@ -15,6 +16,17 @@ def test_disagreement_is_that_of_each_pair():
     pairs = [(first[i] != first[j]).mean() for i in range(5) for j in range(i + 1, 5)]
     np.testing.assert_allclose(pairwise_disagreement(first, 4), pairs, atol=1e-6)
     assert len(pairwise_disagreement(first[:1], 4)) == 0
+
+
+def test_only_models_about_as_accurate_are_a_populations_equals():
+    metrics = pd.DataFrame(
+        [(0, 0, 0.1, 1), (0, 1, 0.72, 1), (0, 2, 0.9, 1), (1, 0, 0.1, 1), (1, 1, 0.11, 1), (2, 2, 0.7, np.nan), (2, 0, 0.66, 1),
+         (3, 1, 0.7, 1)],
+        columns=["model_id", "epoch", "test_acc", "weight_max_abs"],
+    )  # fmt: skip
+    assert equally_accurate(metrics, np.array([0, 1, 2]), 0.7, 0.05) == {0: 1, 2: 0}
+    assert equally_accurate(metrics, np.array([0, 1, 2]), 0.7, 0.03) == {0: 1}
+    assert equally_accurate(metrics, np.array([1]), 0.7, 0.05) == {}
 
 
 def test_nearest_other():

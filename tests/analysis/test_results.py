@@ -67,7 +67,7 @@ def test_what_cannot_be_compared_is_left_out():
     assert differences_table(comparisons(results, [7])).empty
     (line,) = differences_table(found).to_dict("records")
     assert line["methods"] == "C (n = 1) – A (n = 2)"
-    assert line["difference of medians"].startswith("+75.0 [")
+    assert line["median difference"].startswith("+75.0 [")
 
 
 def test_summaries():

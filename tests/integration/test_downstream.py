@@ -18,7 +18,10 @@ from analysis.results import accuracy_table, comparisons, highest_table, overlap
 from analysis.statistics import adjust, compare
 from hyperrep.downstream.decoded import noisy
 from hyperrep.downstream.ensemble import _accuracy, _logits
+from hyperrep.downstream.smoothness import _pairs
 from run import config_type
+from tests.integration.test_train_zoo import configure
+from tests.populations import copied
 from zoo import Zoo
 from zoo.config import command_line_problems, read_config
 from zoo.errors import UserError
@@ -91,9 +94,14 @@ def test_tables_show_ours_and_the_published(root):
     table = results(root, "init").assign(dataset="mnist", source="mnist_seed")
     shown = accuracy_table(table, "init", [0, 2]).set_index(["epoch", "method"])
     values = 100 * table[(table["method"] == "S_KDE30") & (table["epoch"] == 0)]["value"]
-    assert shown.loc[("0", "S_KDE30"), "mnist"] == f"{values.mean():.1f} ± {values.std(ddof=0):.1f} (6)"
-    assert shown.loc[("0", "S_KDE30"), "mnist, published"] == "68.6 ± 6.7"
-    assert shown.loc[("2", "S_KDE30"), "mnist, published"] == "–"
+    assert shown.loc[("0", "S_KDE30"), "mnist_seed"] == f"{values.mean():.1f} ± {values.std(ddof=0):.1f} (6)"
+    assert shown.loc[("0", "S_KDE30"), "mnist_seed, published"] == "68.6 ± 6.7"
+    assert shown.loc[("2", "S_KDE30"), "mnist_seed, published"] == "–"
+    two = pd.concat([table, table.assign(source="mnist_hyp10f", value=table["value"] / 2)], ignore_index=True)
+    both = accuracy_table(two, "init", [0, 2]).set_index(["epoch", "method"])
+    assert both["mnist_seed"].equals(shown["mnist_seed"]), "zoos of the same images have columns of their own"
+    assert both.loc[("0", "S_KDE30"), "mnist_hyp10f"] == f"{values.mean() / 2:.1f} ± {values.std(ddof=0) / 2:.1f} (6)"
+    assert "mnist_hyp10f, published" not in both, "the paper learnt Seed zoos only"
     found = comparisons(table, [0, 2])
     assert len(found) == 2 * 3
     row = found[(found["epoch"] == 2) & (found["first"] == "S_KDE30") & (found["second"] == "B_T")].iloc[0]
@@ -177,6 +185,30 @@ def test_noise_is_relative_to_each_dimension():
     moved = noisy(embeddings, 0.3, 1) - embeddings
     np.testing.assert_allclose(moved.std(0), 0.3 * embeddings.std(0), rtol=0.05, atol=1e-9)
     assert torch.equal(noisy(embeddings, 0.0, 1), embeddings)
+
+
+def test_members_of_ensembles_are_finite(root):
+    """A diverged model would make every team it is in say the first class."""
+    zoo, config = Zoo.open(root / "zoos" / "digits_seed"), configure(root, *TINY)
+    rows, images = zoo.models[zoo.models["split"] == "test"], read_images(config)
+    spoilt = int(rows["model_id"].iloc[1])
+
+    def weights(epoch, values):
+        values[spoilt] = np.nan
+        return values
+
+    logits = _logits(copied(zoo, "spoilt", weights), rows, 4, images, config)
+    assert torch.equal(logits, _logits(zoo, rows, 4, images, config)[[i for i in range(len(rows)) if i != 1]])
+    with pytest.raises(UserError, match=r"downstream.sizes: got \[50\], but no method has as many networks"):
+        do(root, "task=downstream", "downstream=ensemble", "downstream.sizes=[50]")
+
+
+def test_lines_are_between_models_of_one_activation():
+    """What lies between two weights or embeddings is run with it."""
+    activations = np.array(["tanh", "relu", "tanh", "gelu", "relu", "tanh"])
+    i, j = _pairs(activations, 10, 0)
+    assert sorted(zip(i.tolist(), j.tolist())) == [(0, 2), (0, 5), (1, 4), (2, 5)]
+    assert len(_pairs(np.array(["tanh"] * 6), 7, 0)[0]) == 7
 
 
 def test_smoothness(root):

@@ -324,6 +324,10 @@ def test_a_zoo_that_is_not_there_comes_with_advice(hyp_zoo):
     for words, said in (
         (["zoo=mnist_seed", "zoo.epochs=3"], "make it with `python run.py zoo=mnist_seed zoo.epochs=3`$"),
         (["zoo.name=elsewhere"], "check the name; there are digits_hyp10f$"),
+        (
+            ["zoo=digits_hyp10f", "zoo.models=9", "task=analysis"],
+            "got 9, but zoo 'digits_hyp10f' has 10 models, and task=analysis",
+        ),
     ):
         config = configure(root, *words)
         config.overrides = words
