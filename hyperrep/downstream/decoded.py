@@ -16,6 +16,8 @@ from hyperrep.states import States, read_states
 from hyperrep.training import autoencoder_hash, hyperrep_folder, in_batches, load_autoencoder
 from zoo import Zoo
 from zoo.architecture import Architecture
+from zoo.config import derive
+from zoo.errors import UserError
 from zoo.images import ImageData
 from zoo.networks import predictions
 from zoo.training import open_zoo, zoo_images
@@ -51,7 +53,16 @@ def learnt(config: Any, words: list[str], epochs: list[int] | None = None) -> Le
     """What the autoencoder of a method has learnt, with the states of some epochs (None: those it learnt).
 
     The alignment is that of its training, whatever the epochs: a model keeps its order.
+
+    Raises:
+        UserError: if the method learns another last epoch than the others, at which all are compared.
     """
+    own, last = max(derive(config, *words).autoencoder.states), max(config.autoencoder.states)
+    if own != last:
+        raise UserError(
+            f"downstream.methods: {' '.join(words)}: its last state is of epoch {own}, but methods are compared at epoch {last}; "
+            "let autoencoder.states of all of them end there"
+        )
     grown(config, *words)
     done = perform(config, "task=hyperrep", *words)
     root = hyperrep_folder(done)

@@ -15,8 +15,9 @@ from hyperrep.downstream.ensemble import ensembles
 from hyperrep.downstream.stages import grown, of_target, tidy
 from hyperrep.states import permutations_like
 from hyperrep.symmetry import Permutations
+from zoo.errors import UserError
 from zoo.networks import Networks
-from zoo.training import zoo_images
+from zoo.training import architecture, zoo_images
 
 
 def compare(config: Any) -> pd.DataFrame:
@@ -29,8 +30,17 @@ def compare(config: Any) -> pd.DataFrame:
         config: of the zoo that is learnt; `downstream.target` is the `zoo=` of the other, `downstream.sizes`,
             `downstream.repeats` and `downstream.combine` as for downstream=ensemble; each method's words make an
             autoencoder.
+
+    Raises:
+        UserError: if the other zoo is of another architecture.
     """
     other, last = of_target(config), max(config.autoencoder.states)
+    if architecture(other).to_dict() != architecture(config).to_dict():
+        raise UserError(
+            f"downstream.target: got {config.downstream.target}, whose architecture (arch={other.arch.name}, images "
+            f"{'×'.join(map(str, architecture(other).image))}) is another than that of {config.zoo.name} (arch={config.arch.name}, "
+            f"{'×'.join(map(str, architecture(config).image))}): its weights cannot be embedded"
+        )
     target = grown(other)
     images = zoo_images(other, target)
     data = target.dataset("train", [last], ("activation",))

@@ -203,6 +203,35 @@ def test_members_of_ensembles_are_finite(root):
         do(root, "task=downstream", "downstream=ensemble", "downstream.sizes=[50]")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            [
+                "downstream=robustness",
+                "downstream.methods.normalised=null",
+                "downstream.methods.unnormalised=null",
+                '+downstream.methods.MINE=["autoencoder.states=[3]","autoencoder.name=three"]',
+            ],
+            "its last state is of epoch 3, but methods are compared at epoch 4",
+        ),
+        (
+            [
+                "downstream=unseen_zoo",
+                "downstream.target=digits_seed",
+                'downstream.target_words=["arch=cnn_4","zoo.name=four"]',
+            ],
+            r"downstream.target: got digits_seed, whose architecture \(arch=cnn_4, images 1×28×28\) is another than that of",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_told_before_it_is_trained(root, words, said):
+    before = sorted((root / "zoos").iterdir()), sorted((root / "hyperreps" / "digits_seed").iterdir())
+    with pytest.raises(UserError, match=said):
+        do(root, "task=downstream", *words)
+    assert (sorted((root / "zoos").iterdir()), sorted((root / "hyperreps" / "digits_seed").iterdir())) == before
+
+
 def test_lines_are_between_models_of_one_activation():
     """What lies between two weights or embeddings is run with it."""
     activations = np.array(["tanh", "relu", "tanh", "gelu", "relu", "tanh"])
