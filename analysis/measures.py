@@ -17,10 +17,11 @@ from analysis.agreement import pairwise_disagreement
 from analysis.cka import grams, pairwise_cka
 from analysis.weights import inner_products, pairwise_cosine, pairwise_l2
 from zoo import Zoo
-from zoo.architecture import ACTIVATIONS, Architecture
+from zoo.architecture import Architecture
 from zoo.errors import UserError
 from zoo.images import ImageData
 from zoo.networks import predictions
+from zoo.store import WEIGHT_MAX_ABS
 
 BYTES_AT_ONCE = 2**30  # of weights
 
@@ -68,13 +69,11 @@ class Measures:
         return row | {"weights": (100 * self.weights_mean, 100 * self.weights_std)}
 
 
-def viable(weights: np.ndarray, threshold: float | None) -> tuple[np.ndarray, np.ndarray]:
-    """Which models [n] have finite weights [n, P], and which of these none beyond the threshold; None: no threshold."""
-    finite = np.isfinite(weights).all(axis=1)
-    within = finite.copy()
-    if threshold is not None:
-        within[finite] = (np.abs(weights[finite]) <= threshold).all(axis=1)
-    return finite, within
+def viable(largest: np.ndarray, threshold: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Which models have finite weights, and which of these none beyond the threshold, by the absolute value of their largest
+    [n]; None: no threshold."""
+    finite = np.isfinite(largest)
+    return finite, finite & (largest <= (np.inf if threshold is None else threshold))
 
 
 def in_parts(zoo: Zoo, models: np.ndarray, states: int = 1) -> Iterator[np.ndarray]:
@@ -85,17 +84,20 @@ def in_parts(zoo: Zoo, models: np.ndarray, states: int = 1) -> Iterator[np.ndarr
 
 
 def viable_models(zoo: Zoo, epoch: int, threshold: float | None) -> tuple[np.ndarray, dict[str, int]]:
-    """The ids of the models that are viable at an epoch, and how many others there are, by the reason (see `Measures`)."""
-    rows = zoo.models
+    """The ids of the models that are viable at an epoch, and how many others there are, by the reason (see `Measures`).
+
+    Raises:
+        UserError: if none is.
+    """
+    rows, metrics = zoo.models, zoo.metrics
     ids = rows["model_id"].to_numpy()
-    parts = [viable(zoo.weights(models=some, epochs=[epoch])[:, 0], threshold) for some in in_parts(zoo, ids)]
-    finite, within = (np.concatenate(part) for part in zip(*parts, strict=True))
-    metrics = zoo.metrics[zoo.metrics["epoch"] == epoch].set_index("model_id")
+    metrics = metrics[metrics["epoch"] == epoch].set_index("model_id").loc[ids]
+    finite, within = viable(metrics[WEIGHT_MAX_ABS].to_numpy(np.float64), threshold)
     # Finite weights can still give outputs that are not.
-    scored = np.isfinite(metrics.loc[ids, "test_loss"].to_numpy(np.float64))
-    finite = finite & scored
-    arch = Architecture.from_dict(zoo.description["arch"])
-    known = rows["activation"].isin(ACTIVATIONS).to_numpy() | (not arch.takes_activation)
+    finite = finite & np.isfinite(metrics["test_loss"].to_numpy(np.float64))
+    known = Architecture.from_dict(zoo.description["arch"]).runs(rows["activation"])
+    if not (finite & within & known).any():
+        raise UserError(f"zoo {zoo.name!r}: no model is viable at epoch {epoch}; see analysis.weight_threshold")
     left_out = {
         "diverged": ~finite, "beyond the weight threshold": finite & ~within, "of an unknown activation": finite & within & ~known,
     }  # fmt: skip
@@ -117,8 +119,6 @@ def measure(zoo: Zoo, images: ImageData, config: Any, epoch: int | None = None) 
     """
     (epoch,) = zoo.choose_epochs([zoo.epochs[-1] if epoch is None else epoch])
     models, left_out = viable_models(zoo, epoch, config.analysis.weight_threshold)
-    if not len(models):
-        raise UserError(f"zoo {zoo.name!r}: no model is viable at epoch {epoch}; see analysis.weight_threshold")
     arch, rows = Architecture.from_dict(zoo.description["arch"]), zoo.models.set_index("model_id")
     pictures = images.normalise(images.test.pixels[: config.analysis.cka_images])
     classes, kernels, total, squares = [], [], 0.0, 0.0

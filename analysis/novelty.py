@@ -150,9 +150,7 @@ def audit(population: Zoo, zoo: Zoo, images: ImageData, config: Any) -> Audit:
     peers = _predictions(zoo, few, np.stack(at_epoch), images, config) if len(few) else predicted[:0]
 
     nearest = disagreement(predicted, theirs, classes).min(axis=1).mean()
-    zoo_nearest = (
-        nearest_other(disagreement(peers, theirs, classes), few["model_id"].to_numpy(), ids) if len(few) else 0.0
-    )
+    zoo_nearest = nearest_other(disagreement(peers, theirs, classes), few["model_id"].to_numpy(), ids)
     within = pairwise_disagreement(predicted, classes).mean() if len(predicted) > 1 else np.nan
     zoo_within = pairwise_disagreement(peers, classes).mean() if len(peers) > 1 else np.nan
     description = population.description
@@ -176,7 +174,7 @@ def nearest_other(disagreement: np.ndarray, models: np.ndarray, others: np.ndarr
         others: int [states], which model a column is a state of.
     """
     apart = np.where(models[:, None] == others, np.inf, disagreement).min(axis=1)
-    return float(apart.mean()) if np.isfinite(apart).all() else 0.0
+    return float(apart.mean()) if len(apart) and np.isfinite(apart).all() else 0.0
 
 
 def equally_accurate(metrics: pd.DataFrame, models: np.ndarray, accuracy: float, apart: float) -> dict[int, int]:

@@ -3,8 +3,6 @@ beginning, and whether what was learnt on one zoo holds on another."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -15,7 +13,7 @@ import pandas as pd
 from analysis.measures import in_parts, viable_models
 from analysis.probes import PROBES, split_of
 from zoo import Zoo
-from zoo.errors import UserError
+from zoo.errors import UserError, naming
 from zoo.model_dataset import ModelDataset
 
 PUBLISHED = Path(__file__).with_name("published_zoos.csv")  # Model Zoos (2022), Tables 2 and 3
@@ -100,19 +98,8 @@ def _check(config: Any, zoo: Zoo) -> None:
         epochs = probe_epochs(config, zoo)
     with naming("analysis.targets"):
         ModelDataset(zoo, None, [], config.analysis.targets, models=[])
-    viable, *_ = viable_models(zoo, zoo.epochs[-1], config.analysis.weight_threshold)
-    if not len(viable):
-        raise UserError(f"no model of zoo {zoo.name!r} is viable at its last epoch; see analysis.weight_threshold")
+    viable, _ = viable_models(zoo, zoo.epochs[-1], config.analysis.weight_threshold)
     _states(config, zoo, viable[:1], epochs[-1:], [])
-
-
-@contextmanager
-def naming(key: str) -> Iterator[None]:
-    """What goes wrong within is the fault of a key of the configuration, and says so."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{key}: {error}") from error
 
 
 def across_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
@@ -126,7 +113,7 @@ def across_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
     states, features = _states(config, zoo, models, probe_epochs(config, zoo), chosen.targets)
     for name in chosen.others:
         other = Zoo.open(zoo.path.with_name(name))
-        theirs, *_ = viable_models(other, other.epochs[-1], chosen.weight_threshold)
+        theirs, _ = viable_models(other, other.epochs[-1], chosen.weight_threshold)
         fitted, known = _states(config, other, theirs, probe_epochs(config, other), chosen.targets)
         for feature, values in [(name, values) for name, values in features.items() if name in known]:
             for target in [t for t in _varying(fitted, chosen.targets) if t in _varying(states, chosen.targets)]:

@@ -13,7 +13,7 @@ from hyperrep.alignment import align, load_permutations, save_permutations
 from hyperrep.autoencoder import AutoencoderConfig
 from hyperrep.symmetry import Permutations
 from zoo import Zoo
-from zoo.architecture import ACTIVATIONS, Architecture
+from zoo.architecture import Architecture
 from zoo.errors import UserError
 from zoo.images import ImageData
 from zoo.store import FACTORS
@@ -69,9 +69,7 @@ def read_states(
     states = {}
     for split in SPLITS:
         data = zoo.dataset(split, epochs, PROPERTIES)
-        trained = data.table["activation"].isin(ACTIVATIONS).to_numpy() | (
-            not arch.takes_activation
-        )  # else imported so
+        trained = arch.runs(data.table["activation"])
         weights, rows = data.weights[trained], data.table[trained].reset_index(drop=True)
         if aligned is not None and len(rows):
             permutations = Permutations(arch)
@@ -105,8 +103,8 @@ def zoo_permutations(zoo: Zoo, arch: Architecture, mode: str, epoch: int, folder
     if kept is not None:
         return kept
     weights = torch.from_numpy(zoo.weights(epochs=[epoch])[:, 0])
-    known = zoo.models["activation"].isin(ACTIVATIONS).to_numpy() | (not arch.takes_activation)
-    finite = (torch.isfinite(weights).all(dim=1) & torch.from_numpy(known)).nonzero()[:, 0]
+    known = torch.from_numpy(arch.runs(zoo.models["activation"]))
+    finite = (torch.isfinite(weights).all(dim=1) & known).nonzero()[:, 0]
     models = zoo.models.iloc[finite.numpy()].reset_index(drop=True)
     if not (models["split"] == "train").any():
         raise _nothing_finite(zoo, "train", [epoch])

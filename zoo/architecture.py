@@ -11,10 +11,11 @@ import importlib
 import inspect
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -310,6 +311,11 @@ class Architecture:
     def takes_activation(self) -> bool:
         """Whether the activation of a model can be chosen."""
         return not self.is_module or "activation" in inspect.signature(self._class).parameters
+
+    def runs(self, activations: Iterable[Any]) -> np.ndarray:
+        """Whether networks of these activations can be run: bool [n]. Imported ones may have others, or not tell theirs."""
+        any_will_do = not self.takes_activation
+        return np.array([any_will_do or name in ACTIVATIONS for name in activations], bool)
 
     @property
     def takes_dropout(self) -> bool:

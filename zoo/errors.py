@@ -1,5 +1,10 @@
 """The one exception a user's mistake is reported with."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """Something the user can mend: a wrong key, a missing input, a damaged file.
@@ -7,3 +12,12 @@ class UserError(Exception):
     The message is complete by itself (what, what it was, what is allowed, what to do). The command line prints
     it without a traceback and exits with a code other than 0.
     """
+
+
+@contextmanager
+def naming(key: str) -> Iterator[None]:
+    """What goes wrong within is the fault of a key of the configuration, and says so."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error

@@ -347,7 +347,8 @@ def _check_accuracy(config: Config, zoo: Zoo) -> None:
         return
     models, metrics = zoo.models, zoo.metrics
     last = metrics[metrics["epoch"] == zoo.epochs[-1]].set_index("model_id")["test_acc"]
-    known = (models["status"] == "ok") & models["activation"].isin(ACTIVATIONS) & np.isfinite(last.to_numpy())
+    runs = Architecture.from_dict(zoo.description["arch"]).runs(models["activation"])
+    known = (models["status"] == "ok") & runs & np.isfinite(last.to_numpy())
     fine = models.loc[known, "model_id"].tolist()
     chosen = [fine[i] for i in np.unique(np.linspace(0, len(fine) - 1, CHECKED).round().astype(int))] if fine else []
     if not chosen:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from zoo import engines
-from zoo.architecture import ACTIVATIONS, Architecture
+from zoo.architecture import Architecture
 from zoo.engines import EngineConfig, Protocol, Scores
 from zoo.errors import UserError
 from zoo.images import ImageData, Images
@@ -44,7 +44,7 @@ class Networks:
         device: torch.device | str = "cpu",
         buffers: np.ndarray | None = None,
     ) -> None:
-        if arch.takes_activation and not (known := rows["activation"].isin(ACTIVATIONS)).all():
+        if not (known := arch.runs(rows["activation"])).all():
             raise UserError(
                 f"{(~known).sum()} of {len(rows)} networks have an activation that is not known here "
                 f"({', '.join(map(str, rows['activation'][~known].unique()))}): leave them out"

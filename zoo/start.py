@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from zoo.architecture import ACTIVATIONS, Architecture
+from zoo.architecture import Architecture
 from zoo.engines import Population, untrained
-from zoo.errors import UserError
+from zoo.errors import UserError, naming
 from zoo.store import SPLITS, Zoo
 
 if TYPE_CHECKING:
@@ -51,10 +51,8 @@ class Start:
     def __init__(self, config: Config, arch: Architecture) -> None:
         start = config.zoo.start
         assert start.zoo is not None
-        try:
+        with naming("zoo.start.zoo"):
             self.zoo = Zoo.open(Path(config.paths.root) / "zoos" / start.zoo)
-        except UserError as error:
-            raise UserError(f"zoo.start.zoo: {error}") from error
         if not self.zoo.finished:
             raise UserError(f"zoo.start.zoo: {start.zoo} is not finished; {self.zoo.redo}")
         self.epoch = self.zoo.epochs[-1] if start.epoch is None else start.epoch
@@ -115,9 +113,9 @@ def _refuse_unknown(rows: pd.DataFrame, arch: Architecture, name: str) -> None:
                 f"zoo.start.zoo: of {unknown} models of {name} the {factor} is not known: give zoo.grid.{factor}=[ONE VALUE] "
                 "for all of its models"
             )
-    if arch.takes_activation and (strange := sorted(set(rows["activation"].fillna("none")) - set(ACTIVATIONS))):
+    if len(strange := rows.loc[~arch.runs(rows["activation"]), "activation"].fillna("none").unique()):
         raise UserError(
-            f"zoo.start.zoo: models of {name} have an activation that cannot be trained: {', '.join(strange)}"
+            f"zoo.start.zoo: models of {name} have an activation that cannot be trained: {', '.join(sorted(strange))}"
         )
 
 

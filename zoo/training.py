@@ -68,6 +68,12 @@ def train_zoo(config: Config) -> None:
     zoo = Zoo.create(path, describe(config, arch, data, start), models)
     loggers: list[Logger] | None = None
     own = shard_of(len(models), shard_unit(config), config.zoo.shard)
+    if not own:
+        console.print(
+            f"Shard {config.zoo.shard} is empty: the {len(models)} models of zoo {zoo.name} are cut between blocks of "
+            f"{shard_unit(config)} (zoo.block_size).",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
     with PopulationProgress(models.iloc[own.start : own.stop], config.zoo.epochs) as progress:
         for block in zoo.blocks(config.zoo.block_size or models_a_block(arch, data), own):
             with block:  # checks what the block has: damaged files cost it all its epochs
@@ -80,19 +86,12 @@ def train_zoo(config: Config) -> None:
                 if block.pending:
                     loggers = zoo_loggers(config, zoo) if loggers is None else loggers
                     train_block(config, arch, models, protocol, start, data, device, block, loggers, progress)
-    if not own:
-        console.print(
-            f"Shard {config.zoo.shard} is empty: the {len(models)} models of zoo {zoo.name} are cut between blocks of "
-            f"{shard_unit(config)} (zoo.block_size).",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
-    elif config.zoo.shard and zoo.pending:
+    if config.zoo.shard and zoo.pending:
         console.print(
             f"Shard {config.zoo.shard} of zoo {zoo.name} ({len(own)} models) is done; {zoo.pending} models of other shards "
             "lack epochs.",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
-    if config.zoo.shard and zoo.pending:
         close(loggers or [])
         return
     finished = zoo.finished

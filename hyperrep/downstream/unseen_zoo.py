@@ -35,11 +35,12 @@ def compare(config: Any) -> pd.DataFrame:
         UserError: if the other zoo is of another architecture.
     """
     other, last = of_target(config), max(config.autoencoder.states)
-    if architecture(other).to_dict() != architecture(config).to_dict():
+    theirs, ours = architecture(other), architecture(config)
+    if theirs.to_dict() != ours.to_dict():
         raise UserError(
-            f"downstream.target: got {config.downstream.target}, whose architecture (arch={other.arch.name}, images "
-            f"{'×'.join(map(str, architecture(other).image))}) is another than that of {config.zoo.name} (arch={config.arch.name}, "
-            f"{'×'.join(map(str, architecture(config).image))}): its weights cannot be embedded"
+            f"downstream.target: got {config.downstream.target}, whose architecture (arch={theirs.name}, images "
+            f"{'×'.join(map(str, theirs.image))}) is another than that of {config.zoo.name} (arch={ours.name}, "
+            f"{'×'.join(map(str, ours.image))}): its weights cannot be embedded"
         )
     target = grown(other)
     images = zoo_images(other, target)

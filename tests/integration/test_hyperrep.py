@@ -441,7 +441,9 @@ def test_choosing_by_test_accuracy_is_told(root):
 
 def test_another_population_under_the_same_name_is_refused(root):
     sample_population(configure(root, *TINY, "sampler=soup", "population.name=twice"))
-    with pytest.raises(UserError, match=r"spec\.models=12, now 13: choose another zoo.name .*population.name"):
+    with pytest.raises(
+        UserError, match=r"spec\.models=12, now 13: choose another zoo.name .sparsify.twin of a twin, population.name"
+    ):
         sample_population(configure(root, *TINY, "sampler=soup", "population.name=twice", "population.models=13"))
 
 

@@ -6,11 +6,11 @@ import torch
 from hydra import initialize_config_dir
 
 import run
+from tests.integration.test_command_line import problems
 from tests.integration.test_train_zoo import configure, hashes, train
 from tests.populations import copied
 from zoo import Zoo
 from zoo.architecture import Architecture
-from zoo.config import command_line_problems
 from zoo.errors import UserError
 from zoo.sparsify import sparsify_zoo
 from zoo.training import read_images
@@ -208,8 +208,7 @@ def test_twins_of_networks_with_batchnorm(tmp_path):
     ],
 )
 def test_mistakes_are_told_before_anything_starts(words, said):
-    problems = command_line_problems(["task=sparsify", *words], run.CONFIG_DIR, False, run.config_type())
-    assert said in "\n".join(problems)
+    assert said in problems("task=sparsify", *words)
 
 
 def test_a_twin_is_held_to_its_source(root):

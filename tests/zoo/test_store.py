@@ -724,7 +724,8 @@ def test_the_same_command_again_writes_nothing(copy: Path) -> None:
 def test_another_zoo_in_its_place_is_refused(copy: Path, changes: dict[str, object], message: str) -> None:
     before = marks(copy)
     with pytest.raises(
-        UserError, match=rf"was made with .*{message}.*: choose another zoo.name .*population.name of .* or"
+        UserError,
+        match=rf"was made with .*{message}.*: choose another zoo.name .sparsify.twin of a twin, population.name of .* or",
     ):
         Zoo.create(copy, description(3, **changes), rows(7))
     assert marks(copy) == before
