@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from dataclasses import asdict
 from importlib.metadata import version
@@ -50,6 +51,7 @@ def write_report(config: Any) -> None:
         raise UserError(
             f"there are no results under {root}: make some with python run.py task=analysis or task=downstream"
         )
+    changed = _changed(root)
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     page = environment.get_template("report.html.j2").render(
         title="Model zoos and hyper-representations",
@@ -60,6 +62,7 @@ def write_report(config: Any) -> None:
             *([_zoos_side_by_side(zoos)] if zoos else []),
             *(_section(root / "results" / name, name) for name in found),
         ],
+        changed=changed,
         audits=_html(audits) if len(audits := _audits(root)) else None,
         zoos=_html(_zoos(root)),
         commands=sorted({about["command"] for name in found for about in abouts(root / "results" / name)}),
@@ -68,7 +71,33 @@ def write_report(config: Any) -> None:
     )
     file = root / "report.html"
     write_file(file, page.encode())
+    for what, command in changed.items():
+        console.print(
+            f"{what}; it was made by {command}", style="yellow", highlight=False, markup=False, soft_wrap=True
+        )
     console.print(f"Report: {file}", highlight=False, soft_wrap=True)
+
+
+def _changed(root: Path) -> dict[str, str]:
+    """What was made from zoos that have changed since (more models, say), a sentence each, with the command that made it."""
+    zoos = {path.parent.name: Zoo.open(path.parent) for path in sorted((root / "zoos").glob("*/zoo.json"))}
+    made = {f"The analysis of {file.parent.name}": file for file in sorted((root / "analysis").glob("*/about.json"))}
+    made |= {
+        f"The comparison {file.parent.name} of {file.stem}": file
+        for file in sorted((root / "results").glob("*/*.json"))
+    }
+    changed = {}
+    for what, file in made.items():
+        about = json.loads(file.read_bytes())
+        for name, content in about.get("made_from", {}).items():  # not on record in older ones
+            if name in zoos and zoos[name].content != content:
+                changed[f"{what} is of an earlier state of zoo {name}"] = about["command"]
+    for population in zoos.values():
+        source = population.description["spec"].get("zoo")
+        if isinstance(source, dict) and source["name"] in zoos and zoos[source["name"]].identity != source["identity"]:
+            words = f"The population {population.name} is of an earlier state of zoo {source['name']}"
+            changed[words] = population.description["command"]
+    return changed
 
 
 def _zoos_side_by_side(folders: list[Path]) -> dict[str, Any]:

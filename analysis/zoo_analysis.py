@@ -2,12 +2,13 @@
 
 Written to <root>/analysis/<zoo>/: measures.csv (Table 2), pairs.csv (how the measures of pairs are distributed),
 performance.csv (Figure 2), map.csv (Figure 3), neighbours.csv (whether weights cluster by factor), probes.csv (Table 3),
-early.csv and across.csv (see `analysis.prediction`), and the zoo's card with all of it, card.html; measures and figures go
-on the card in the zoo's own folder, too.
+early.csv and across.csv (see `analysis.prediction`), about.json (which state of the zoo was measured, by which command), and
+the zoo's card with all of it, card.html; measures and figures go on the card in the zoo's own folder, too.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from zoo.errors import UserError
 from zoo.files import write_file
 from zoo.images import ImageData
 from zoo.store import FACTORS
-from zoo.training import console, open_zoo, zoo_images
+from zoo.training import command, console, open_zoo, zoo_images
 
 BINS = 100  # of distributions over pairs
 
@@ -49,6 +50,8 @@ def analyse_zoo(config: Any) -> None:
         "neighbours": neighbours_table(zoo, found),
         "measures": measures_table(found, zoo.name),  # the last of the tables: where it is, all are
     }
+    about = {"command": command(config), "made_from": {zoo.name: zoo.content}}
+    write_file(folder / "about.json", json.dumps(about, indent=1).encode())
     for name, table in written.items():
         write_file(folder / f"{name}.csv", table.to_csv(index=False).encode())
     shown = {_measures_title(found, zoo): shown_measures(written["measures"])}

@@ -233,7 +233,7 @@ def described(config: Any, source: Zoo, name: str, about: str, spec: dict[str, A
         **{key: source.description[key] for key in ("protocol", "arch", "dataset", "engine")},
         "epochs": 0,
         "versions": versions(),
-        "command": command(config, ("paths.", "logger", "engine.threads")),
+        "command": command(config),
         "measured": {},
     }
 

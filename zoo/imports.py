@@ -44,7 +44,6 @@ from zoo.training import (
 )
 from zoo.zenodo import download_zoo, is_zenodo, zenodo_problems
 
-LOCAL = ("paths.", "logger", "engine.threads", "task", "source")  # overrides that concern this machine only
 STATES_AT_ONCE = 25  # that a process reads before it hands them over
 SHOWN = 10  # problems that are printed
 CHECKED = 10  # models whose accuracy is measured again
@@ -201,7 +200,7 @@ def describe(config: Config, arch: Architecture, last: int, trials: list[Trial])
         "epochs": last,
         "metrics": [*SCORES, *sparse, *(name for name in further_metrics(trials) if name not in sparse)],
         "versions": versions(),
-        "command": command(config, LOCAL).replace("run.py", "run.py task=import source=DIR"),
+        "command": command(config, "task", "source").replace("run.py", "run.py task=import source=DIR"),
     }
 
 

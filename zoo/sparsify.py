@@ -142,7 +142,7 @@ def store_masked(config: Any, twin: Zoo) -> Zoo:
         "spec": {"kind": "masked", "zoo": twin.name, "start": twin.description["spec"]["start"]},
         "arch": arch.plain().to_dict(),
         "metrics": [m for m in twin.description["metrics"] if not m.startswith("weight_max")],
-        "command": command(config, ("paths.", "logger", "engine.threads", "zoo.shard")),
+        "command": command(config),
     }
     rows, metrics = (
         twin.models.drop(columns=["status", "diverged_epoch"]),

@@ -44,6 +44,7 @@ console = Console()
 MODELS_ON_CPU, MODELS_ON_GPU = 100, 1000  # models a block; a kill costs at most one epoch of one block
 CHUNKS = 50  # pieces an epoch is trained in, so that progress shows and an interrupt is heard
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+OF_THIS_MACHINE = ("paths.", "logger", "engine.threads", "zoo.shard")  # overrides that change nothing of what is made
 
 
 def train_zoo(config: Config) -> None:
@@ -407,7 +408,7 @@ def describe(config: Config, arch: Architecture, data: ImageData, start: Start |
         "epochs": zoo.epochs,
         "metrics": metrics + [f"{CLASS_ACCURACY}{c}" for c in range(data.classes)],
         "versions": versions(),
-        "command": command(config),
+        "command": command(config, "task"),
     }
 
 
@@ -416,11 +417,11 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("hyperzoo", "torch", "numpy", "pytorch-lightning")}
 
 
-def command(
-    config: Config, local: tuple[str, ...] = ("paths.", "logger", "engine.threads", "task", "zoo.shard")
-) -> str:
-    """The command that makes it again, without the overrides that begin with `local`: those concern this machine only."""
-    kept = [shlex.quote(override) for override in config.overrides if not override.startswith(local)]
+def command(config: Any, *also: str) -> str:
+    """The command that makes it again, without the overrides that concern this machine only or begin with one of `also`."""
+    kept = [
+        shlex.quote(override) for override in config.overrides if not override.startswith((*OF_THIS_MACHINE, *also))
+    ]
     return " ".join(["python run.py", *kept])
 
 

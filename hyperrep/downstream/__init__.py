@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from hyperrep.config import hyperrep_problems
+from zoo import Zoo
 from zoo.config import derived_problems, did_you_mean, folder_problems
 from zoo.errors import UserError
 from zoo.files import write_file
@@ -105,10 +106,12 @@ def run_downstream(config: Any) -> pd.DataFrame:
     table = compare(config)[COLUMNS]
     if not len(table):
         raise UserError(f"downstream={config.downstream.name}: nothing was measured; give downstream.methods")
-    file = result_file(config)
+    file, zoos = result_file(config), Path(config.paths.root) / "zoos"
+    sources = {name: zoos / name for name in (config.zoo.name, config.downstream.target) if name}
     file.parent.mkdir(parents=True, exist_ok=True)
     about = {
-        "command": command(config, ("paths.", "logger", "engine.threads")), "zoo": config.zoo.name,
+        "command": command(config), "zoo": config.zoo.name,
+        "made_from": {name: Zoo.open(path).content for name, path in sources.items() if path.exists()},
         "methods": config.downstream.methods, "reported": config.downstream.reported,
         "versions": {name: version(name) for name in ("hyperzoo", "torch", "numpy", "scipy")},
     }  # fmt: skip

@@ -403,6 +403,7 @@ def test_several_zoos_side_by_side(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert page.count("<svg") == 3
     assert "Zoos side by side" in page
+    assert "earlier state" not in page
     folders = analysed(tmp_path)
     assert [folder.name for folder in folders] == sorted(names)
     for folder in folders:
@@ -411,6 +412,14 @@ def test_several_zoos_side_by_side(tmp_path):
     told = side_by_side.tables(folders)
     assert set(next(table for title, table in told.items() if "weights tell" in title)["zoo"]) == set(names)
     assert set(next(table for title, table in told.items() if "share a factor" in title)["zoo"]) == {"digits_hyp10f"}
+    train(tmp_path, "zoo=digits_hyp10f", *words[:2], "zoo.epochs=1")
+    write_report(configure(tmp_path, f"zoo={names[0]}"))
+    assert "earlier state" not in (tmp_path / "report.html").read_text(), "the same command changes nothing"
+    train(tmp_path, "zoo=digits_hyp10f", *words[:2], "zoo.epochs=2")
+    write_report(configure(tmp_path, f"zoo={names[0]}"))
+    page = (tmp_path / "report.html").read_text()
+    assert "The analysis of digits_hyp10f is of an earlier state of zoo digits_hyp10f" in page
+    assert "The analysis of digits_seed is" not in page
 
 
 def test_small_zoos(root, caplog):

@@ -405,6 +405,21 @@ def test_the_report_holds_all_of_it(root):
     assert outside == [], "self-contained"
 
 
+def test_the_report_tells_what_is_of_an_earlier_state_of_a_zoo(root, tmp_path):
+    after = tmp_path / "after"
+    shutil.copytree(root, after)
+    do(after, "task=report")
+    assert "earlier state" not in (after / "report.html").read_text()
+    do(after, "task=zoo", "zoo.models=26")
+    do(after, "task=report")
+    page = (after / "report.html").read_text()
+    for what in ("The comparison init of digits_seed", "The population digits_seed_small_kde30_0"):
+        assert f"{what} is of an earlier state of zoo digits_seed" in page
+    made_by = re.findall(r"It was made by:</p><pre>(.*?)</pre>", page)
+    assert len(made_by) == page.count("earlier state")
+    assert all(command.startswith("python run.py ") for command in made_by)
+
+
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium (apt-get install chromium)")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_report_in_a_browser(root, tmp_path, width):

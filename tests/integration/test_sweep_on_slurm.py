@@ -121,7 +121,10 @@ def long_zoo(tmp_path_factory) -> Path:
 
 
 def queued_again(environment, root: Path, *words) -> str:
-    """Run a sweep of the long zoo to its end; SLURM lets a job that is queued again wait for two minutes, we do not. Its logs."""
+    """Run a sweep of the long zoo to its end; its logs.
+
+    SLURM lets a job that is queued again wait for two minutes. Here it starts at once, and with an hour: one stop is enough.
+    """
     command = [*PROGRAM, *LONG, *SLURM, *words, "retries=0", f"paths.root={root}"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     preempted = "hydra.launcher.partition=low" not in words
@@ -131,8 +134,8 @@ def queued_again(environment, root: Path, *words) -> str:
             subprocess.run(line, env=environment, check=True, capture_output=True)
             preempted = True
         for job in jobs(environment):
-            if job.endswith("PENDING"):
-                line = ["scontrol", "update", f"jobid={job.split()[0]}", "StartTime=now"]
+            if job.endswith("PENDING") and list(root.glob("zoos/*/zoo.json")):  # it has run before
+                line = ["scontrol", "update", f"jobid={job.split()[0]}", "StartTime=now", "TimeLimit=60"]
                 subprocess.run(line, env=environment, capture_output=True)
         time.sleep(0.5)
     output, errors = process.communicate()
