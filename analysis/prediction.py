@@ -19,19 +19,14 @@ from zoo.model_dataset import ModelDataset
 PUBLISHED = Path(__file__).with_name("published_zoos.csv")  # Model Zoos (2022), Tables 2 and 3
 
 
-def probes_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
-    """Table 3's row: every feature, probe and target that varies.
+def probes_table(config: Any, zoo: Zoo) -> pd.DataFrame:
+    """Table 3's row: every feature, probe and target that varies, on the states of some epochs that are viable there.
 
     Columns: feature, probe, target, the fields of `Score`, published (as a share, like value) and unclear (how it is
     printed).
-
-    Args:
-        config: with `analysis`.
-        zoo: whose models.
-        models: ids of those that are viable.
     """
     chosen = config.analysis
-    states, features = _states(config, zoo, models, probe_epochs(config, zoo), chosen.targets)
+    states, features = _states(config, zoo, probe_epochs(config, zoo), chosen.targets)
     published = pd.read_csv(PUBLISHED)
     published = published[(published["zoo"] == zoo.name) & (published["table"] == 3)].set_index(["feature", "column"])
     lines = []
@@ -59,11 +54,10 @@ def early_table(config: Any, zoo: Zoo) -> pd.DataFrame:
         config: with `analysis.early_epochs`; those that are not before the last epoch are left out.
         zoo: whose models.
     """
-    models = zoo.models["model_id"].to_numpy()
     last = zoo.metrics[zoo.metrics["epoch"] == zoo.epochs[-1]].set_index("model_id")["test_acc"]
     lines = []
     for epoch in [epoch for epoch in config.analysis.early_epochs if epoch < zoo.epochs[-1]]:
-        states, features = _states(config, zoo, models, [epoch], ["val_acc"])
+        states, features = _states(config, zoo, [epoch], ["val_acc"])
         states = states.assign(final=last[states["model_id"]].to_numpy())
         if states["val_acc"].notna().all():
             features["validation accuracy"] = states[["val_acc"]].to_numpy(np.float64)
@@ -99,22 +93,21 @@ def _check(config: Any, zoo: Zoo) -> None:
     with naming("analysis.targets"):
         ModelDataset(zoo, None, [], config.analysis.targets, models=[])
     viable, _ = viable_models(zoo, zoo.epochs[-1], config.analysis.weight_threshold)
-    _states(config, zoo, viable[:1], epochs[-1:], [])
+    _states(config, zoo, epochs[-1:], [], viable[:1])
 
 
-def across_table(config: Any, zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
-    """Probes fitted on other zoos (`analysis.others`, see `check`), on this one's test models.
+def across_table(config: Any, zoo: Zoo) -> pd.DataFrame:
+    """Probes fitted on other zoos (`analysis.others`, see `check`), on this one's test models; states as in `probes_table`.
 
     Columns: source, feature, probe, target and the fields of `Score`.
     """
     chosen, lines = config.analysis, []
     if not chosen.others:
         return pd.DataFrame()
-    states, features = _states(config, zoo, models, probe_epochs(config, zoo), chosen.targets)
+    states, features = _states(config, zoo, probe_epochs(config, zoo), chosen.targets)
     for name in chosen.others:
         other = Zoo.open(zoo.path.with_name(name))
-        theirs, _ = viable_models(other, other.epochs[-1], chosen.weight_threshold)
-        fitted, known = _states(config, other, theirs, probe_epochs(config, other), chosen.targets)
+        fitted, known = _states(config, other, probe_epochs(config, other), chosen.targets)
         for feature, values in [(name, values) for name, values in features.items() if name in known]:
             for target in [t for t in _varying(fitted, chosen.targets) if t in _varying(states, chosen.targets)]:
                 train, val = (split_of(known[feature], fitted, target, split) for split in ("train", "val"))
@@ -138,9 +131,13 @@ def probe_epochs(config: Any, zoo: Zoo) -> list[int]:
 
 
 def _states(
-    config: Any, zoo: Zoo, models: np.ndarray, epochs: list[int], properties: list[str]
+    config: Any, zoo: Zoo, epochs: list[int], properties: list[str], models: np.ndarray | None = None
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Viable states of some models with their split and properties, and the features [states, F] they have, by name."""
+    """The viable states of epochs with their split and properties, and the features [states, F] they have, by name.
+
+    Whether a state is viable is its own matter: models that fail later count before. `models`: None for all.
+    """
+    models = zoo.models["model_id"].to_numpy() if models is None else models
     tables: list[pd.DataFrame] = []
     features: dict[str, list[np.ndarray]] = {}
     for some in in_parts(zoo, models, len(epochs)):

@@ -26,16 +26,18 @@ MEASURED = "test accuracy in %, mean ± standard deviation (n)"
 def show_results(config: Any) -> None:
     """Print the tables of a comparison over all that is stored of it, and keep them as Markdown beside the results.
 
-    Beside them: summaries.csv, every sample with its quantiles and bootstrap intervals; comparisons.csv, every pair.
+    Beside them: summaries.csv, every sample with its quantiles and bootstrap intervals (none of distributions of weights);
+    where networks are followed over epochs, comparisons.csv, every pair. Elsewhere samples are of the same networks (ensembles
+    share members, noise goes on the same embeddings), to which a test of independent samples does not apply.
     """
-    comparison = config.downstream.name
+    comparison, epochs = config.downstream.name, config.downstream.shown
     folder = Path(config.paths.root) / "results" / comparison
     results, text = read_results(folder), []
-    write_file(folder / "summaries.csv", summaries(results, config.downstream.reported).to_csv(index=False).encode())
+    if len(found := summaries(results, epochs)):
+        write_file(folder / "summaries.csv", found.to_csv(index=False).encode())
     if by_epoch(results):
-        tested = comparisons(results, config.downstream.reported)
-        write_file(folder / "comparisons.csv", tested.to_csv(index=False).encode())
-    for title, table in tables(results, comparison, config.downstream.reported).items():
+        write_file(folder / "comparisons.csv", comparisons(results, epochs).to_csv(index=False).encode())
+    for title, table in tables(results, comparison, epochs).items():
         shown = f"{comparison}. {title}"
         console.print(rich_table(shown, table), highlight=False)
         text += [f"## {shown}", "", markdown(table), ""]

@@ -44,16 +44,16 @@ def analyse_zoo(config: Any) -> None:
     written = {
         "pairs": distributions(found),
         "performance": performance(zoo, found.models),
-        "probes": probes_table(config, zoo, found.models),
+        "probes": probes_table(config, zoo),
         "early": early_table(config, zoo),
-        "across": across_table(config, zoo, found.models),
+        "across": across_table(config, zoo),
         "neighbours": neighbours_table(zoo, found),
         "measures": measures_table(found, zoo.name),  # the last of the tables: where it is, all are
     }
-    about = {"command": command(config), "made_from": {zoo.name: zoo.content}}
-    write_file(folder / "about.json", json.dumps(about, indent=1).encode())
     for name, table in written.items():
         write_file(folder / f"{name}.csv", table.to_csv(index=False).encode())
+    about = {"command": command(config), "made_from": {zoo.name: zoo.content}}
+    write_file(folder / "about.json", json.dumps(about, indent=1).encode())  # the last: older tables have an older one
     shown = {_measures_title(found, zoo): shown_measures(written["measures"])}
     if len(written["probes"]):
         shown[_probes_title(written["probes"], zoo)] = shown_probes(written["probes"])
@@ -91,15 +91,16 @@ def _open(config: Any) -> tuple[Zoo, ImageData]:
 
 
 def measures_table(found: Measures, zoo: str) -> pd.DataFrame:
-    """Table 2's row: measure, mean, std, n (models, or pairs), and published_mean, published_std; all in %."""
+    """Table 2's row: measure, mean, std, n (models, or pairs), and published_mean, published_std (all in %), published_unclear."""
     published = pd.read_csv(PUBLISHED)
     published = published[(published["zoo"] == zoo) & (published["table"] == 2)].set_index("column")
     n = {name: len(values) for name, values in found.pairs.items()}
     lines = []
     for name, (mean, std) in found.row().items():
-        theirs = published.loc[name] if name in published.index else {"value": np.nan, "std": np.nan}
+        theirs = published.loc[name] if name in published.index else {"value": np.nan, "std": np.nan, "unclear": False}
         line = {"measure": name, "mean": mean, "std": std, "n": n.get(name, len(found.models))}
-        lines.append(line | {"published_mean": theirs["value"], "published_std": theirs["std"]})
+        published_as = {"mean": theirs["value"], "std": theirs["std"], "unclear": bool(theirs["unclear"])}
+        lines.append(line | {f"published_{key}": value for key, value in published_as.items()})
     return pd.DataFrame(lines)
 
 
@@ -132,7 +133,9 @@ def shown_measures(measures: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for row in measures[measures["measure"].isin(list(WORDS))].to_dict("records"):
         theirs = (
-            f"{row['published_mean']:.1f} ± {row['published_std']:.1f}" if np.isfinite(row["published_mean"]) else "–"
+            f"{row['published_mean']:.1f} ± {row['published_std']:.1f}{'?' * bool(row.get('published_unclear'))}"
+            if np.isfinite(row["published_mean"])
+            else "–"
         )
         ours = f"{row['mean']:.1f} ± {row['std']:.1f}"
         lines.append({"measure": WORDS[row["measure"]], "ours": ours, "n": str(row["n"]), "published": theirs})

@@ -63,6 +63,7 @@ class AutoencoderConfig:
     name: str  # the folder under <paths.root>/hyperreps/<zoo>
     seed: int = field(metadata={"min": 0})  # of initial weights, batches and all that is random in its training
     states: list[int]  # epochs of the zoo whose states it learns
+    weight_threshold: float | None = field(metadata={"above": 0.0})  # states with a weight beyond it are not learnt
     align: str = field(metadata={"choices": ("none", "weights", "activations")})  # bring neurons into one order first
     centre: bool  # the network sees weights minus their mean over the training states
     d_model: int = field(metadata={"min": 1})

@@ -22,7 +22,8 @@ def embeddings(config: Any, zoo: Zoo, states: pd.DataFrame, weights: np.ndarray)
 
     Weights come in the order of neurons of the states that it has learnt: each model is matched at the last epoch that was
     learnt, and keeps that order at all. That is so for other zoos, too (`analysis.others`): their models are matched to
-    those of the config's zoo.
+    those of the config's zoo. A model that is not finite by then, is beyond `autoencoder.weight_threshold` or of an unknown
+    activation is embedded as it is.
 
     Args:
         config: of the zoo and the autoencoder.
@@ -40,18 +41,23 @@ def embeddings(config: Any, zoo: Zoo, states: pd.DataFrame, weights: np.ndarray)
     if chosen.align != "none":
         arch = Architecture.from_dict(zoo.description["arch"])
         of_states = _orders(config, learnt, zoo, states["model_id"].to_numpy(), arch, root.parent)
-        permutations = Permutations(arch)
-        values = permutations.apply(values, permutations.split(of_states))
+        permutations, known = Permutations(arch), (of_states >= 0).all(dim=1)
+        values[known] = permutations.apply(values[known], permutations.split(of_states[known]))
     return in_batches(autoencoder.encode, values).numpy()
 
 
 def _orders(config: Any, learnt: Zoo, zoo: Zoo, models: np.ndarray, arch: Architecture, folder: Path) -> torch.Tensor:
-    """The permutations of some models, int64 [len(models), neurons]."""
+    """The permutations of some models, int64 [len(models), neurons]; -1 for those that have none."""
     chosen, images = config.autoencoder, zoo_images(config, learnt)
     last = max(chosen.states)
     if zoo.identity == learnt.identity:
-        return zoo_permutations(zoo, arch, chosen.align, last, folder, images)[models.tolist()]
+        return zoo_permutations(zoo, arch, chosen, folder, images)[models.tolist()]
     reference = read_states(learnt, chosen, folder, images)["train"].at(last)
-    theirs = zoo.dataset(None, [last], ("activation",), models=np.unique(models))
-    of_models = permutations_like(reference, theirs.weights, theirs.table, arch, chosen.align, images)
-    return of_models[np.searchsorted(theirs.table["model_id"], models).tolist()]
+    theirs = zoo.dataset(
+        None, [last], ("activation",), models=np.unique(models), weight_threshold=chosen.weight_threshold
+    )
+    known = arch.runs(theirs.table["activation"])
+    rows, weights = theirs.table[known], theirs.weights[known]
+    of_models = permutations_like(reference, weights, rows, arch, chosen.align, images)
+    none = torch.full((1, of_models.shape[1]), -1)  # the last row, where -1 leads
+    return torch.cat([of_models, none])[pd.Index(rows["model_id"]).get_indexer(models)]

@@ -54,7 +54,7 @@ def read_states(
         epochs: whose states; None: those that the autoencoder learns, `autoencoder.states`.
 
     Raises:
-        UserError: if an epoch is not stored, or no state of a split is finite.
+        UserError: if an epoch is not stored, or no state of a split is finite and within `autoencoder.weight_threshold`.
     """
     epochs = sorted(config.states if epochs is None else epochs)
     missing = [epoch for epoch in sorted({*config.states, *epochs}) if epoch not in zoo.epochs]
@@ -65,10 +65,10 @@ def read_states(
     arch = Architecture.from_dict(zoo.description["arch"])
     aligned = None
     if config.align != "none":
-        aligned = zoo_permutations(zoo, arch, config.align, max(config.states), folder, images)
+        aligned = zoo_permutations(zoo, arch, config, folder, images)
     states = {}
     for split in SPLITS:
-        data = zoo.dataset(split, epochs, PROPERTIES)
+        data = zoo.dataset(split, epochs, PROPERTIES, weight_threshold=config.weight_threshold)
         trained = arch.runs(data.table["activation"])
         weights, rows = data.weights[trained], data.table[trained].reset_index(drop=True)
         if aligned is not None and len(rows):
@@ -78,48 +78,56 @@ def read_states(
             weights = permutations.apply(weights[known], permutations.split(of_states[known]))
             rows = rows[known.numpy()].reset_index(drop=True)
         if not len(rows):
-            raise _nothing_finite(zoo, split, epochs)
+            raise _nothing_to_learn(zoo, split, epochs)
         states[split] = States(weights, rows)
     return states
 
 
-def _nothing_finite(zoo: Zoo, split: str, epochs: list[int]) -> UserError:
-    return UserError(f"zoo {zoo.name!r} has no finite state in its {split} split at epochs {epochs}")
+def _nothing_to_learn(zoo: Zoo, split: str, epochs: list[int]) -> UserError:
+    return UserError(
+        f"zoo {zoo.name!r} has no finite state in its {split} split at epochs {epochs} whose weights are within "
+        "autoencoder.weight_threshold"
+    )
 
 
-def zoo_permutations(zoo: Zoo, arch: Architecture, mode: str, epoch: int, folder: Path, images: ImageData) -> Tensor:
-    """The permutation that aligns each model of a zoo (see `align`): int64 [models, neurons]; -1 for those that are diverged, or
-    of an activation that is not known here.
+def zoo_permutations(
+    zoo: Zoo, arch: Architecture, config: AutoencoderConfig, folder: Path, images: ImageData
+) -> Tensor:
+    """The permutation that aligns each model of a zoo (see `align`): int64 [models, neurons]; -1 for those that are diverged,
+    beyond `autoencoder.weight_threshold`, or of an activation that is not known here.
 
-    A model is matched at one epoch, and keeps that order at all: its neurons do not change places while it learns. The
-    mean that models are matched to is that of the train split. Kept in `folder`, and computed again when the zoo has changed.
+    A model is matched at the last epoch that is learnt, and keeps that order at all: its neurons do not change places while
+    it learns. The mean that models are matched to is that of the train split. Kept in `folder`, and computed again when the
+    zoo or the threshold has changed.
 
     Raises:
-        UserError: if no model of the train split is finite at that epoch.
+        UserError: if no model of the train split can be matched.
     """
-    content = zoo.content
+    mode, epoch, threshold = config.align, max(config.states), config.weight_threshold
+    made_from = f"{zoo.content}, weights within {threshold}"
     file = folder / f"alignment-{mode}-epoch-{epoch:04d}.safetensors"
-    kept = load_permutations(file, content, mode)
+    kept = load_permutations(file, made_from, mode)
     if kept is not None:
         return kept
     weights = torch.from_numpy(zoo.weights(epochs=[epoch])[:, 0])
     known = torch.from_numpy(arch.runs(zoo.models["activation"]))
-    finite = (torch.isfinite(weights).all(dim=1) & known).nonzero()[:, 0]
-    models = zoo.models.iloc[finite.numpy()].reset_index(drop=True)
+    within = (weights.abs() <= (torch.finfo().max if threshold is None else threshold)).all(dim=1)  # no NaN is
+    matched = (within & known).nonzero()[:, 0]
+    models = zoo.models.iloc[matched.numpy()].reset_index(drop=True)
     if not (models["split"] == "train").any():
-        raise _nothing_finite(zoo, "train", [epoch])
-    _, of_finite = align(
-        weights[finite],
+        raise _nothing_to_learn(zoo, "train", [epoch])
+    _, of_matched = align(
+        weights[matched],
         arch,
         mode,
         mean_over=models.index[models["split"] == "train"].tolist(),
         images=_pictures(images, mode),
         activations=models["activation"].tolist(),
     )
-    table = torch.full((len(weights), of_finite.shape[1]), -1)
-    table[finite] = of_finite
+    table = torch.full((len(weights), of_matched.shape[1]), -1)
+    table[matched] = of_matched
     folder.mkdir(parents=True, exist_ok=True)
-    save_permutations(file, table, content, mode)
+    save_permutations(file, table, made_from, mode)
     return table
 
 

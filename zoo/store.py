@@ -498,8 +498,9 @@ class Zoo:
                 known |= {file.relative_to(self.path).as_posix() for file in block.path.iterdir()}
         if self.finished:  # while a zoo is being trained, files come and go
             files = {file.relative_to(self.path).as_posix() for file in self.path.rglob("*") if file.is_file()}
-            # Names with a dot in front are left by git and by the Hub's client.
-            strangers = (name for name in files - known if not name.endswith(".lock") and not name.startswith("."))
+            # Names with a dot in front are left by git, by the Hub's client and by desktops.
+            hidden = {name for name in files if any(part.startswith(".") for part in name.split("/"))}
+            strangers = (name for name in files - known - hidden if not name.endswith(".lock"))
             problems += [f"{self.path / name} is no part of the zoo" for name in sorted(strangers)]
         return problems
 

@@ -48,7 +48,7 @@ class DownstreamConfig:
     methods: dict[
         str, list[str] | None
     ]  # label -> words that, added to the command line, make its population; null: none
-    reported: list[int]  # epochs that tables show; others are measured too
+    reported: list[int]  # epochs that tables show, beside the last of the fine-tuning; others are measured too
 
     # Options: see the comparison that has them.
     epochs: int | None = field(default=None, metadata={"min": 0})  # of fine-tuning
@@ -63,6 +63,11 @@ class DownstreamConfig:
     pairs: int | None = field(default=None, metadata={"min": 1})  # of models
     from_epoch: int | None = field(default=None, metadata={"min": 0})  # where a path along the training begins
     bins: int | None = field(default=None, metadata={"min": 2})
+
+    @property
+    def shown(self) -> list[int]:
+        """The epochs that tables show."""
+        return sorted({*self.reported, *([] if self.epochs is None else [self.epochs])})
 
 
 def downstream_problems(config: Any) -> list[str]:
@@ -112,7 +117,7 @@ def run_downstream(config: Any) -> pd.DataFrame:
     about = {
         "command": command(config), "zoo": config.zoo.name,
         "made_from": {name: Zoo.open(path).content for name, path in sources.items() if path.exists()},
-        "methods": config.downstream.methods, "reported": config.downstream.reported,
+        "methods": config.downstream.methods, "reported": config.downstream.shown,
         "versions": {name: version(name) for name in ("hyperzoo", "torch", "numpy", "scipy")},
     }  # fmt: skip
     write_file(file.with_suffix(".json"), json.dumps(about, indent=1).encode())

@@ -13,8 +13,8 @@ from zoo.errors import UserError
 
 def small(**changes) -> AutoencoderConfig:
     config = AutoencoderConfig(
-        name="test", seed=0, states=[1, 2], align="none", centre=True, d_model=208, blocks=1, heads=4, feedforward=32, latent=16,
-        dropout=0.0, projection_layers=1, projection_width=20, projection_outputs=10,
+        name="test", seed=0, states=[1, 2], weight_threshold=15, align="none", centre=True, d_model=208, blocks=1, heads=4,
+        feedforward=32, latent=16, dropout=0.0, projection_layers=1, projection_width=20, projection_outputs=10,
         augmentation=AugmentationConfig(permute=False, erase=0.0),
         loss=LossConfig(True, 0.1, 0.1, 0.0, 16, 0.0, 0.0, 0.0),
         optimizer=OptimizerConfig("adamw", 1e-3, 0.0, "cosine", 4, 2, 1, None, False, False),

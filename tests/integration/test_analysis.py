@@ -170,7 +170,9 @@ def test_models_that_diverge_later_are_foreseen(root):
     copy, config = copied(zoo, "spoilt", spoilt), configure(root, *WORDS, "analysis.early_epochs=[2]")
     found = measure(copy, read_images(configure(root, *ZOO)), config)
     assert found.not_viable == "1 beyond the weight threshold"
-    assert set(probes_table(config, copy, found.models)["models"]) == {3}
+    probed = probes_table(config, copy)
+    assert set(probed["models"]) == {4}
+    assert set(probed["n"]) == {7}, "its state at epoch 1 counts, that of epoch 4 does not"
     assert set(early_table(config, copy)["models"]) == {4}
 
 
@@ -196,14 +198,14 @@ def test_probes_of_another_zoo(root):
     train(root, *ZOO, "zoo.name=other_seeds", "zoo.split_seed=1", "zoo.grid.init=[normal]")
     zoo, other = Zoo.open(root / "zoos" / "digits_seed"), Zoo.open(root / "zoos" / "other_seeds")
     config = configure(root, *WORDS, "analysis.others=[other_seeds]")
-    found = across_table(config, zoo, np.arange(24))
+    found = across_table(config, zoo)
     assert set(found["source"]) == {"other_seeds"}
     score = found.set_index(["feature", "probe", "target"]).loc[("w", "linear", "test_acc")]
     there, here = (z.dataset(None, [1, 4], ["split", "test_acc"]) for z in (other, zoo))
     fitted, validated = (split_of(there.weights.numpy(), there.table, "test_acc", part) for part in ("train", "val"))
     by_hand = ridge(fitted, validated, split_of(here.weights.numpy(), here.table, "test_acc", "test"))
     assert score["value"] == by_hand.value
-    own = probes_table(config, zoo, np.arange(24)).set_index(["feature", "probe", "target"])
+    own = probes_table(config, zoo).set_index(["feature", "probe", "target"])
     assert score["value"] != own.loc[("w", "linear", "test_acc"), "value"]
     assert len(shown_across(found)) == 3
     with pytest.raises(UserError, match="no zoo in"):
@@ -276,7 +278,7 @@ def test_embeddings_are_features(root):
         analyse_zoo(config)
     train_hyperrep(config)
     zoo = Zoo.open(root / "zoos" / "digits_seed")
-    found = probes_table(config, zoo, zoo.models["model_id"].to_numpy())
+    found = probes_table(config, zoo)
     assert set(found["feature"]) == {"w", "s(w)", "z"}
 
 
@@ -308,6 +310,34 @@ def test_embeddings_of_another_zoo(root):
     )
 
 
+def test_models_without_an_order_are_embedded_as_they_are(root):
+    """A model that fails before the epoch at which neurons are matched, of the own zoo and of another."""
+    from hyperrep.features import embeddings
+    from hyperrep.training import hyperrep_folder, in_batches, load_autoencoder, train_hyperrep
+
+    zoo = Zoo.open(root / "zoos" / "digits_seed")
+    model = int(zoo.models.query("split == 'test'")["model_id"].iloc[0])
+
+    def spoilt(epoch, weights):
+        if epoch == 4:
+            weights[model, 0] = np.nan
+        return weights
+
+    failing = copied(zoo, "failing", spoilt)
+    states = failing.dataset(None, [3])
+    values, its = states.weights.numpy(), (states.table["model_id"] == model).to_numpy()
+    for name in ("failing", "digits_seed"):
+        config = configure(root, *TINY, f"zoo.name={name}")
+        train_hyperrep(config)
+        found = embeddings(config, failing, states.table, values)
+        autoencoder = load_autoencoder(hyperrep_folder(config), config.autoencoder, Zoo.open(root / "zoos" / name))
+        as_they_are = in_batches(autoencoder.encode, states.weights).numpy()
+        np.testing.assert_allclose(found[its], as_they_are[its], atol=1e-5)
+        assert not np.allclose(found[~its], as_they_are[~its], atol=1e-2)
+        others = embeddings(config, failing, states.table[~its], values[~its])
+        np.testing.assert_allclose(found[~its], others, atol=1e-5)
+
+
 def test_published_rows(root):
     zoos = {file.stem for file in (run.CONFIG_DIR / "zoo").glob("*.yaml")}
     published = pd.read_csv(PUBLISHED)
@@ -318,6 +348,9 @@ def test_published_rows(root):
     row = measures_table(found, "mnist_seed").set_index("measure")
     assert row.loc["accuracy", ["published_mean", "published_std"]].tolist() == [91.1, 0.9]
     assert row.loc["l2", ["published_mean", "published_std"]].tolist() == [124.1, 4.9]
+    unclear = measures_table(found, "stl10_m_seed").set_index("measure").loc["agreement"]
+    assert unclear["published_unclear"]
+    assert shown_measures(unclear.to_frame().T.reset_index(names="measure"))["published"].item().endswith("?")
     lines = table(root, "probes").assign(published=0.988, unclear=True)
     assert "(98.8?)" in shown_probes(lines)["w, linear"].iloc[0]
     assert (

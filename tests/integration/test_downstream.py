@@ -54,7 +54,7 @@ def results(root: Path, comparison: str) -> pd.DataFrame:
 def root(tmp_path_factory):
     """Where Table 1 has been made, with one method."""
     path = tmp_path_factory.mktemp("downstream")
-    do(path, "task=downstream", "downstream.epochs=2", "downstream.reported=[0,2]")
+    do(path, "task=downstream", "downstream.epochs=2", "downstream.reported=[0]")  # 2, the last, is shown anyway
     return path
 
 

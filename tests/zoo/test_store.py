@@ -823,6 +823,7 @@ def test_foreign_files_in_a_block_are_left_alone(copy: Path) -> None:
     note = copy / "weights/00002-00003/notes.txt"
     note.write_text("mine")
     spoil(copy / STATE, "cut")
+    (note.parent / ".DS_Store").write_text("left by a desktop")
     train(copy, 7, 3)
     assert note.read_text() == "mine"
     assert Zoo.open(copy).verify() == [f"{note} is no part of the zoo"]
