@@ -99,8 +99,8 @@ def measures_table(found: Measures, zoo: str) -> pd.DataFrame:
     for name, (mean, std) in found.row().items():
         theirs = published.loc[name] if name in published.index else {"value": np.nan, "std": np.nan, "unclear": False}
         line = {"measure": name, "mean": mean, "std": std, "n": n.get(name, len(found.models))}
-        published_as = {"mean": theirs["value"], "std": theirs["std"], "unclear": bool(theirs["unclear"])}
-        lines.append(line | {f"published_{key}": value for key, value in published_as.items()})
+        line |= {"published_mean": theirs["value"], "published_std": theirs["std"]}
+        lines.append(line | {"published_unclear": bool(theirs["unclear"])})
     return pd.DataFrame(lines)
 
 
