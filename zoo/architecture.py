@@ -7,7 +7,6 @@ cannot express (a ResNet) is a plain `nn.Module` class, named by its dotted path
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
 from collections import OrderedDict
@@ -20,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.errors import UserError
+from zoo.errors import UserError, naming
+from zoo.plugins import find
 from zoo.variational import (
     CONV_LIMITS,
     DROPPED,
@@ -693,11 +693,8 @@ class _Walk:
 
 def _module_class(path: str) -> type[nn.Module]:
     """The `nn.Module` class at a dotted path; anything else is refused before it is called."""
-    package, _, name = path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(package), name) if package else None
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"arch.module={path}: cannot be imported ({error}); give the dotted path of a class") from error
+    with naming("arch.module"):
+        found = find(path)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise UserError(f"arch.module={path} is no torch.nn.Module class; give the dotted path of one")
+        raise UserError(f"arch.module: {path} is no torch.nn.Module class; give the dotted path of one")
     return found

@@ -7,7 +7,6 @@ normalised where they are used.
 
 import hashlib
 import json
-import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from zoo.download import FileConfig, find_files
-from zoo.errors import UserError
+from zoo.errors import UserError, naming
+from zoo.plugins import find
 from zoo.readers import READERS, Reader, Splits
 
 # ------------------------------------------------------------------------------------------------------------- config
@@ -204,12 +204,10 @@ def find_reader(name: str) -> Reader:
     """Give the reader of that name in `zoo.readers`, or of that dotted path; UserError if there is none."""
     if name in READERS:
         return READERS[name]
-    try:
+    with naming("dataset.reader"):
         if "." not in name:
-            raise ImportError(f"it is none of {', '.join(READERS)} and no package.module.function")
-        return pkgutil.resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"dataset.reader={name}: cannot be found ({error}).") from error
+            raise UserError(f"{name} is none of {', '.join(READERS)} and no package.module.function")
+        return find(name)
 
 
 def _check_splits(config: DatasetConfig, protocol: str, splits: Splits) -> None:

@@ -6,12 +6,12 @@ import dataclasses
 import typing
 from dataclasses import dataclass, field
 from importlib import import_module
-from pkgutil import resolve_name
 from typing import Any
 
 from hyperrep.samplers.sampler import KINDS, SPACES, Anchors, Sampler, top
 from zoo.config import did_you_mean
-from zoo.errors import UserError
+from zoo.errors import UserError, naming
+from zoo.plugins import find
 
 __all__ = [
     "SAMPLERS", "Anchors", "Sampler", "SamplerConfig", "anchors_in_words", "fit_sampler", "sampler_class",
@@ -78,10 +78,8 @@ def sampler_class(name: str) -> type[Sampler]:
         raise UserError(
             f"sampler.name: got {name!r}{did_you_mean(name, SAMPLERS)}, or the dotted path of a class of yours"
         )
-    try:
-        kind = resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"sampler.name: {name} cannot be imported ({error})") from error
+    with naming("sampler.name"):
+        kind = find(name)
     if not (isinstance(kind, type) and issubclass(kind, Sampler) and dataclasses.is_dataclass(kind)):
         raise UserError(f"sampler.name: {name} is no dataclass derived from hyperrep.samplers.Sampler")
     if kind.__abstractmethods__ or getattr(kind, "kind", 0) not in KINDS or getattr(kind, "space", 0) not in SPACES:

@@ -1,0 +1,33 @@
+"""A user's own parts: found, or told in one sentence."""
+
+import re
+
+import pytest
+
+from zoo.errors import UserError
+from zoo.plugins import find
+
+
+def test_what_a_path_names():
+    assert find("zoo.plugins.find") is find
+    assert find("zoo.store.Zoo.open").__name__ == "open"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def part(:\n", r"SyntaxError: .*line 1\)"),
+        ("part = nothing\n", "NameError: name 'nothing' is not defined"),
+        ("1 / 0\n", "ZeroDivisionError: division by zero"),
+        ("import no_such_package\n", "No module named 'no_such_package'"),
+        ("other = 1\n", "module '.*' has no attribute 'part'"),
+        (None, "No module named"),
+    ],
+)
+def test_a_module_may_fail_in_any_way(tmp_path, monkeypatch, text, said):
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "mine_" + re.sub(r"\W", "_", str(text))[:20]
+    if text is not None:
+        (tmp_path / f"{name}.py").write_text(text)
+    with pytest.raises(UserError, match=rf"^{name}\.part cannot be imported \({said}"):
+        find(f"{name}.part")
