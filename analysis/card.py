@@ -97,7 +97,7 @@ def pairs_figure(found: Measures, name: str) -> Figure:
         figure = Figure(figsize=(2.6 * max(1, len(shown)), 2.8))
         panels = np.atleast_1d(figure.subplots(1, max(1, len(shown))))
     for axes, (i, key) in zip(panels, enumerate(shown)):
-        values = 100 * found.pairs[key]
+        values = 100 * found.pairs[key].astype(np.float64)  # float32 values that are nearly alike fill no 60 bins
         axes.hist(values, bins=60, color=COLOURS[i], alpha=0.8)
         axes.axvline(values.mean(), color="black", linestyle="--", linewidth=1)
         axes.set(xlabel=f"{WORDS[key]} (%)", yticks=[])

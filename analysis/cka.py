@@ -67,7 +67,7 @@ def pairwise_cka(kernels: np.ndarray, block: int = BLOCK) -> np.ndarray:
     """
 
     def of_layer(gram: np.ndarray) -> np.ndarray:
-        return all_pairs(len(gram), lambda i, j: gram[i] @ gram[j].T, block)
+        return all_pairs(len(gram), lambda i, j: (gram[i] @ gram[j].T).clip(0, 1), block)
 
     return np.stack([of_layer(gram) for gram in kernels])
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pkgutil import resolve_name
 from typing import Any
 
 from zoo.config import folder_problems
+from zoo.errors import UserError
+from zoo.plugins import find
 
 PROBES = ("linear", "trees")
 
@@ -37,12 +38,11 @@ def analysis_problems(config: Any) -> list[str]:
         problems.append("analysis.probe_epochs: got [], but at least one epoch is probed; null takes three")
     for other in chosen.others:
         problems += folder_problems("analysis.others", other)
+        if other == config.zoo.name:
+            problems.append(f"analysis.others: got {other!r}, which is the zoo itself; name others")
     for name, path in chosen.features.items():
         try:
-            found = resolve_name(path)
-        except (ImportError, AttributeError, ValueError) as error:
-            problems.append(f"analysis.features.{name}: {path} cannot be imported ({error})")
-            continue
-        if not callable(found):
-            problems.append(f"analysis.features.{name}: {path} is no function")
+            problems += [] if callable(find(path)) else [f"analysis.features.{name}: {path} is no function"]
+        except UserError as error:
+            problems.append(f"analysis.features.{name}: {error}")
     return problems

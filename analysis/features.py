@@ -1,6 +1,7 @@
 """What probes see of a model: functions of (config, zoo, states, weights), see `analysis.features` in the configuration.
 
-A function may be called for a part of the states at a time, and gives None for zoos that it is not for.
+A function may be called for a part of the states at a time, and gives None for zoos that it is not for, else numbers
+[states, F], as many for every state. What it is given is its own copy.
 """
 
 from __future__ import annotations

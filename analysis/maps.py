@@ -61,15 +61,16 @@ def alike(distances: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 
     Args:
         distances: of all pairs, float [n (n - 1) / 2], in the order of `numpy.triu_indices(n, 1)`.
-        labels: [n], e.g. the initialisation.
+        labels: [n], e.g. the initialisation; models whose label is not known (None or nan) are left out.
 
     Returns:
         Two shares; the second is what chance gives. nan if there is but one model.
     """
-    n = len(labels)
+    known = pd.notna(labels)
+    labels, n = labels[known], int(known.sum())
     if n < 2:
         return float("nan"), float("nan")
-    square = squareform(distances)
+    square = squareform(distances)[np.ix_(known, known)]
     np.fill_diagonal(square, np.inf)  # nobody is its own neighbour
     count = min(NEIGHBOURS, n - 1)
     nearest = np.argpartition(square, count - 1, axis=1)[:, :count]
@@ -122,6 +123,9 @@ def draw_map(figure: Figure, panels: list[Axes], table: pd.DataFrame, factors: l
     for i, factor in enumerate(factors, 1):
         if table[factor].nunique() < 2:
             continue
+        unknown = table[table[factor].isna()]  # of imported models
+        if len(unknown):
+            panels[i].scatter(unknown["x"], unknown["y"], s=4, color="lightgrey", label="not known", linewidths=0)
         for (label, rows), colour in zip(table.groupby(factor), itertools.cycle(COLOURS)):
             panels[i].scatter(rows["x"], rows["y"], s=4, color=colour, label=str(label), linewidths=0)
         panels[i].set(title=factor.replace("_", " "))

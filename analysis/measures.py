@@ -18,6 +18,7 @@ from analysis.cka import grams, pairwise_cka
 from analysis.weights import inner_products, pairwise_cosine, pairwise_l2
 from zoo import Zoo
 from zoo.architecture import Architecture
+from zoo.card import lost
 from zoo.errors import UserError
 from zoo.images import ImageData
 from zoo.networks import predictions
@@ -39,7 +40,7 @@ class Measures:
         models: ids of the viable models, n of them; all else is of these.
         left_out: how many are not viable, by the reason, in words: a weight or the test loss is not finite, a weight is beyond
             the threshold, or (imported ones) their activation is not one of `ACTIVATIONS`. Reasons without models are not in.
-        accuracy: on the test images: float64 [n] in [0, 1].
+        accuracy: on the test images: float64 [n] in [0, 1]; nan where an imported model's is not known.
         weights_mean, weights_std: over all weights of all models (ddof 0).
         pairs: for each pair of models, float32 [n (n - 1) / 2]: "agreement" (share of test images with the same predicted
             class), "cka" (mean over layers) and "cka 1", "cka 2", … (each activation's output, the logits last; none of
@@ -57,11 +58,11 @@ class Measures:
     @property
     def not_viable(self) -> str:
         """How many models are left out and why, in words."""
-        return " and ".join(f"{n} {reason}" for reason, n in self.left_out.items()) or "none"
+        return _in_words(self.left_out)
 
     def row(self) -> dict[str, tuple[float, float]]:
         """Means and standard deviations (ddof 0) of the columns of Table 2, in its units, which are %."""
-        found = {"accuracy": self.accuracy, **self.pairs}
+        found = {"accuracy": self.accuracy[np.isfinite(self.accuracy)], **self.pairs}
         row = {
             name: (100 * float(v.mean()), 100 * float(v.std())) if len(v) else (np.nan, np.nan)
             for name, v in found.items()
@@ -96,13 +97,18 @@ def viable_models(zoo: Zoo, epoch: int, threshold: float | None) -> tuple[np.nda
     # Finite weights can still give outputs that are not.
     finite = finite & np.isfinite(metrics["test_loss"].to_numpy(np.float64))
     known = Architecture.from_dict(zoo.description["arch"]).runs(rows["activation"])
-    if not (finite & within & known).any():
-        raise UserError(f"zoo {zoo.name!r}: no model is viable at epoch {epoch}; see analysis.weight_threshold")
     left_out = {
-        "diverged": ~finite, "beyond the weight threshold": finite & ~within, "of an unknown activation": finite & within & ~known,
+        lost(zoo): ~finite, "beyond the weight threshold": finite & ~within, "of an unknown activation": finite & within & ~known,
     }  # fmt: skip
     counts = {reason: int(of.sum()) for reason, of in left_out.items() if of.any()}
+    if not (finite & within & known).any():
+        why = _in_words(counts)
+        raise UserError(f"zoo {zoo.name!r}: no model is viable at epoch {epoch} ({why}); see analysis.weight_threshold")
     return ids[finite & within & known], counts
+
+
+def _in_words(left_out: dict[str, int]) -> str:
+    return " and ".join(f"{n} {reason}" for reason, n in left_out.items()) or "none"
 
 
 def measure(zoo: Zoo, images: ImageData, config: Any, epoch: int | None = None) -> Measures:
@@ -137,8 +143,9 @@ def measure(zoo: Zoo, images: ImageData, config: Any, epoch: int | None = None) 
         layers = pairwise_cka(np.concatenate(kernels, axis=1))
         pairs["cka"] = layers.mean(0)
         pairs |= {f"cka {i}": values for i, values in enumerate(layers, 1)}
-    tensors = [slot["name"] for slot in zoo.layout]
-    products = inner_products(zoo.weights(models=models, epochs=[epoch], layers=[name])[:, 0] for name in tensors)
+    width = max(1, BYTES_AT_ONCE // (4 * len(models)))  # of all models: distances are between any two
+    ranges = (slice(first, first + width) for first in range(0, zoo.n_parameters, width))
+    products = inner_products(zoo.weights(models=models, epochs=[epoch], columns=some)[:, 0] for some in ranges)
     pairs["l2"], pairs["cosine"] = pairwise_l2(products), pairwise_cosine(products)
     count = len(models) * zoo.n_parameters
     metrics = zoo.metrics[zoo.metrics["epoch"] == epoch].set_index("model_id")
@@ -146,6 +153,23 @@ def measure(zoo: Zoo, images: ImageData, config: Any, epoch: int | None = None) 
         epoch, models, left_out, metrics.loc[models, "test_acc"].to_numpy(np.float64),
         total / count, float(np.sqrt(max(0.0, squares / count - (total / count) ** 2))), pairs,
     )  # fmt: skip
+
+
+def sparsity(zoo: Zoo, models: np.ndarray) -> pd.DataFrame:
+    """How sparse some models of a sparsified twin are at each epoch, and what it costs; empty for any other zoo.
+
+    Columns: epoch, n, accuracy, accuracy_std, sparsity, sparsity_std (ddof 0), then the mean of each layer by its name; all
+    but the first two in %.
+    """
+    metrics = zoo.metrics[zoo.metrics["model_id"].isin(models)]
+    if "sparsity" not in metrics:
+        return pd.DataFrame()
+    layers = [str(name) for name in metrics.columns if str(name).startswith("sparsity_")]
+    groups = (100 * metrics.set_index("epoch")[["test_acc", "sparsity", *layers]]).groupby("epoch")
+    mean, std = groups.mean(), groups.std(ddof=0)
+    found = pd.DataFrame({"n": groups["sparsity"].count(), "accuracy": mean["test_acc"], "accuracy_std": std["test_acc"],
+                          "sparsity": mean["sparsity"], "sparsity_std": std["sparsity"]})  # fmt: skip
+    return found.join(mean[layers].rename(columns=lambda name: name.removeprefix("sparsity_"))).reset_index()
 
 
 def performance(zoo: Zoo, models: np.ndarray) -> pd.DataFrame:

@@ -3,8 +3,8 @@ beginning, and whether what was learnt on one zoo holds on another."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,10 @@ from analysis.probes import PROBES, split_of
 from zoo import Zoo
 from zoo.errors import UserError, naming
 from zoo.model_dataset import ModelDataset
+from zoo.plugins import find
+from zoo.store import FACTORS
+
+log = logging.getLogger(__name__)
 
 PUBLISHED = Path(__file__).with_name("published_zoos.csv")  # Model Zoos (2022), Tables 2 and 3
 
@@ -59,10 +63,10 @@ def early_table(config: Any, zoo: Zoo) -> pd.DataFrame:
     for epoch in [epoch for epoch in config.analysis.early_epochs if epoch < zoo.epochs[-1]]:
         states, features = _states(config, zoo, [epoch], ["val_acc"])
         states = states.assign(final=last[states["model_id"]].to_numpy())
-        if states["val_acc"].notna().all():
-            features["validation accuracy"] = states[["val_acc"]].to_numpy(np.float64)
+        features["validation accuracy"] = states[["val_acc"]].to_numpy(np.float64)
         for feature, values in features.items() if _varying(states, ["final"]) else ():
-            splits = [split_of(values, states, "final", split) for split in ("train", "val", "test")]
+            known = np.isfinite(values).all(1)  # the validation accuracy of an imported model may not be
+            splits = [split_of(values[known], states[known], "final", split) for split in ("train", "val", "test")]
             for probe in config.analysis.probes:
                 if score := PROBES[probe](*splits):
                     lines.append({"epoch": epoch, "feature": feature, "probe": probe, **vars(score)})
@@ -99,7 +103,12 @@ def _check(config: Any, zoo: Zoo) -> None:
 def across_table(config: Any, zoo: Zoo) -> pd.DataFrame:
     """Probes fitted on other zoos (`analysis.others`, see `check`), on this one's test models; states as in `probes_table`.
 
+    Nothing is fitted or chosen on this zoo's test models, which the other zoo may have in its train or validation split.
+
     Columns: source, feature, probe, target and the fields of `Score`.
+
+    Raises:
+        UserError: if a feature of the other zoo has another width than of this one.
     """
     chosen, lines = config.analysis, []
     if not chosen.others:
@@ -107,8 +116,13 @@ def across_table(config: Any, zoo: Zoo) -> pd.DataFrame:
     states, features = _states(config, zoo, probe_epochs(config, zoo), chosen.targets)
     for name in chosen.others:
         other = Zoo.open(zoo.path.with_name(name))
-        fitted, known = _states(config, other, probe_epochs(config, other), chosen.targets)
+        fitted, known = _states(config, other, probe_epochs(config, other), chosen.targets, _untested(zoo, other))
         for feature, values in [(name, values) for name, values in features.items() if name in known]:
+            if known[feature].shape[1] != values.shape[1]:
+                raise UserError(
+                    f"analysis.features.{feature}: gave {known[feature].shape[1]} numbers a state of {name} and "
+                    f"{values.shape[1]} of {zoo.name}, but as many are wanted"
+                )
             for target in [t for t in _varying(fitted, chosen.targets) if t in _varying(states, chosen.targets)]:
                 train, val = (split_of(known[feature], fitted, target, split) for split in ("train", "val"))
                 test = split_of(values, states, target, "test")
@@ -117,6 +131,20 @@ def across_table(config: Any, zoo: Zoo) -> pd.DataFrame:
                         line = {"source": name, "feature": feature, "probe": probe, "target": target}
                         lines.append(line | vars(score))
     return pd.DataFrame(lines)
+
+
+def _untested(zoo: Zoo, other: Zoo) -> np.ndarray:
+    """The ids of another zoo's models without those of its train and validation splits that are this zoo's test models:
+    of the same seed, factors and images. Imported models whose seed is not known are taken for others."""
+    same = ["seed", *FACTORS]
+    rows, tested = other.models, zoo.models.query("split == 'test' and seed >= 0")[same].drop_duplicates()
+    if other.description["dataset"].get("fingerprint") != zoo.description["dataset"].get("fingerprint"):
+        return rows["model_id"].to_numpy()
+    matched = rows[same].merge(tested, how="left", on=same, indicator="where")["where"].to_numpy() == "both"
+    leaks = matched & (rows["split"] != "test").to_numpy()
+    if leaks.any():
+        log.warning("zoo %r: nothing is fitted on %d models, test models of %r", other.name, leaks.sum(), zoo.name)
+    return rows.loc[~leaks, "model_id"].to_numpy()
 
 
 def probe_epochs(config: Any, zoo: Zoo) -> list[int]:
@@ -148,7 +176,15 @@ def _states(
         for name in config.analysis.features if len(data) else ():
             if (values := feature_of(config, name, zoo, data)) is not None:
                 features.setdefault(name, []).append(values)
-    return pd.concat(tables, ignore_index=True), {name: np.concatenate(parts) for name, parts in features.items()}
+    states = pd.concat(tables, ignore_index=True)
+    for name, parts in features.items():
+        widths = sorted({part.shape[1] for part in parts})
+        if len(widths) > 1 or sum(map(len, parts)) < len(states):
+            raise UserError(
+                f"analysis.features.{name}: gave {' or '.join(map(str, widths))} numbers a state, for {sum(map(len, parts))} of "
+                f"{len(states)} states of {zoo.name}; but as many for every state are wanted"
+            )
+    return states, {name: np.concatenate(parts) for name, parts in features.items()}
 
 
 def feature_of(config: Any, name: str, zoo: Zoo, data: ModelDataset) -> np.ndarray | None:
@@ -160,7 +196,7 @@ def feature_of(config: Any, name: str, zoo: Zoo, data: ModelDataset) -> np.ndarr
     path = config.analysis.features[name]
     with naming(f"analysis.features.{name}"):
         try:
-            found = resolve_name(path)(config, zoo, data.table, data.weights.numpy())
+            found = find(path)(config, zoo, data.table.copy(), data.weights.numpy().copy())
         except UserError:
             raise
         except Exception as error:  # it is the user's own, and may fail in any way
@@ -168,11 +204,11 @@ def feature_of(config: Any, name: str, zoo: Zoo, data: ModelDataset) -> np.ndarr
         if found is None:
             return None
         values = np.asarray(found)
-        if values.dtype.kind not in "fiub" or values.ndim != 2 or len(values) != len(data):
+        if values.dtype.kind not in "fiub" or values.ndim != 2 or len(values) != len(data) or not values.shape[1]:
             raise UserError(f"{path} gave {values.dtype} {list(values.shape)} for {len(data)} states, but a row of numbers a "
                             "state is wanted")  # fmt: skip
-        if not np.isfinite(values).all():
-            raise UserError(f"{path} gave numbers that are not finite")
+        if not (np.abs(values) <= np.finfo(np.float32).max).all():
+            raise UserError(f"{path} gave numbers that are not finite, or not in float32")
         return values
 
 

@@ -40,7 +40,8 @@ class Score:
     Attributes:
         value: R² (1 - mean squared error over the variance of the test targets) of a number, or the share of names that
             are right.
-        low, high: its bootstrap 95 % interval (percentiles). Models are drawn, with all their states.
+        low, high: its bootstrap 95 % interval (percentiles). Models are drawn, with all their states; draws that have no
+            measure (R² of numbers that are all alike) do not count.
         tau: Kendall's rank correlation of predicted and true numbers; nan for names.
         n, models: states and models it was measured on.
         chosen: λ, where one was chosen, else nan.
@@ -143,9 +144,10 @@ def split_of(features: np.ndarray, states: pd.DataFrame, target: str, split: str
 
 
 def r_squared(predicted: np.ndarray, true: np.ndarray) -> float:
-    """1 - mean squared error / variance; nan where there is no variance."""
-    variance = true.var()
-    return float(1 - np.mean((predicted - true) ** 2) / variance) if variance > 0 else float("nan")
+    """1 - mean squared error / variance; nan where all are alike (their variance may be 1e-38, as means are rounded)."""
+    if np.ptp(true) == 0:
+        return float("nan")
+    return float(1 - np.mean((predicted - true) ** 2) / true.var())
 
 
 def _with_ones(features: np.ndarray) -> np.ndarray:
@@ -174,7 +176,6 @@ def _score(measure: Any, test: Split, tau: float, chosen: float) -> Score:
         measure(np.concatenate([states[i] for i in random.integers(0, len(models), len(models))]))
         for _ in range(RESAMPLES)
     ]
-    low, high = (
-        np.nanquantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]) if len(models) > 1 else (np.nan, np.nan)
-    )
+    known = [value for value in drawn if np.isfinite(value)] if len(models) > 1 else []
+    low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]) if known else (np.nan, np.nan)
     return Score(measure(slice(None)), float(low), float(high), tau, len(test.target), len(models), chosen)

@@ -59,14 +59,15 @@ def pairwise_l2(products: np.ndarray, block: int = BLOCK) -> np.ndarray:
         block: models that are compared with all others at once.
 
     Returns:
-        float32 [n (n - 1) / 2], ≥ 0, in the order of `numpy.triu_indices(n, 1)`.
+        float32 [n (n - 1) / 2], ≥ 0, in the order of `numpy.triu_indices(n, 1)`; 0 if all models are 0.
     """
     squares = products.diagonal()
 
     def between(i: slice, j: slice) -> np.ndarray:
         return np.sqrt(np.maximum(squares[i, None] + squares[j] - 2 * products[i, j], 0))
 
-    return all_pairs(len(products), between, block) / np.float32(np.sqrt(squares).mean())
+    mean = np.sqrt(squares).mean()
+    return all_pairs(len(products), between, block) / np.float32(mean if mean > 0 else 1)
 
 
 def pairwise_cosine(products: np.ndarray, block: int = BLOCK) -> np.ndarray:

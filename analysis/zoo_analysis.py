@@ -2,8 +2,9 @@
 
 Written to <root>/analysis/<zoo>/: measures.csv (Table 2), pairs.csv (how the measures of pairs are distributed),
 performance.csv (Figure 2), map.csv (Figure 3), neighbours.csv (whether weights cluster by factor), probes.csv (Table 3),
-early.csv and across.csv (see `analysis.prediction`), about.json (which state of the zoo was measured, by which command), and
-the zoo's card with all of it, card.html; measures and figures go on the card in the zoo's own folder, too.
+early.csv and across.csv (see `analysis.prediction`), sparsity.csv (of sparsified twins, by epoch), about.json (which state of
+the zoo was measured, by which command), and the zoo's card with all of it, card.html; measures and figures go on the card in
+the zoo's own folder, too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pandas as pd
 
 from analysis.card import pairs_figure, performance_figure, write_cards
 from analysis.maps import FEWEST_STATES, NEIGHBOURS, alike, map_figure, weights_map
-from analysis.measures import WORDS, Measures, measure, performance
+from analysis.measures import WORDS, Measures, measure, performance, sparsity
 from analysis.prediction import PUBLISHED, across_table, check, early_table, probes_table
 from analysis.results import rich_table
 from zoo import Zoo
@@ -28,6 +29,7 @@ from zoo.store import FACTORS
 from zoo.training import command, console, open_zoo, zoo_images
 
 BINS = 100  # of distributions over pairs
+SPARSITY_ROWS = 6  # epochs that are shown: of 25 each fifth
 
 
 def analyse_zoo(config: Any) -> None:
@@ -48,13 +50,16 @@ def analyse_zoo(config: Any) -> None:
         "early": early_table(config, zoo),
         "across": across_table(config, zoo),
         "neighbours": neighbours_table(zoo, found),
+        "sparsity": sparsity(zoo, found.models),
         "measures": measures_table(found, zoo.name),  # the last of the tables: where it is, all are
     }
     for name, table in written.items():
         write_file(folder / f"{name}.csv", table.to_csv(index=False).encode())
-    about = {"command": command(config), "made_from": {zoo.name: zoo.content}}
-    write_file(folder / "about.json", json.dumps(about, indent=1).encode())  # the last: older tables have an older one
     shown = {_measures_title(found, zoo): shown_measures(written["measures"])}
+    if len(written["sparsity"]):
+        shown[f"Sparsity of {zoo.name} and its layers; in %, mean ± standard deviation"] = shown_sparsity(
+            written["sparsity"]
+        )
     if len(written["probes"]):
         shown[_probes_title(written["probes"], zoo)] = shown_probes(written["probes"])
     if len(written["early"]):
@@ -78,6 +83,9 @@ def analyse_zoo(config: Any) -> None:
         write_file(folder / "map.csv", table.to_csv(index=False).encode())
         figures["map"] = map_figure(table, zoo.name, written["neighbours"])
     card = write_cards(folder, zoo, found, figures, shown)
+    sources = [zoo, *(Zoo.open(zoo.path.with_name(name)) for name in config.analysis.others)]
+    about = {"command": command(config), "made_from": {source.name: source.content for source in sources}}
+    write_file(folder / "about.json", json.dumps(about, indent=1).encode())  # the last: what is older has an older one
     console.print(f"Tables and card: {card}", highlight=False, soft_wrap=True)
 
 
@@ -95,6 +103,7 @@ def measures_table(found: Measures, zoo: str) -> pd.DataFrame:
     published = pd.read_csv(PUBLISHED)
     published = published[(published["zoo"] == zoo) & (published["table"] == 2)].set_index("column")
     n = {name: len(values) for name, values in found.pairs.items()}
+    n["accuracy"] = int(np.isfinite(found.accuracy).sum())
     lines = []
     for name, (mean, std) in found.row().items():
         theirs = published.loc[name] if name in published.index else {"value": np.nan, "std": np.nan, "unclear": False}
@@ -119,7 +128,7 @@ def neighbours_table(zoo: Zoo, found: Measures) -> pd.DataFrame:
     rows, lines = zoo.models.set_index("model_id").loc[found.models], []
     for factor in [factor for factor in FACTORS if rows[factor].nunique() > 1]:
         near, chance = alike(found.pairs["l2"], rows[factor].to_numpy())
-        lines.append({"factor": factor, "alike": near, "chance": chance, "n": len(rows)})
+        lines.append({"factor": factor, "alike": near, "chance": chance, "n": int(rows[factor].notna().sum())})
     return pd.DataFrame(lines)
 
 
@@ -140,6 +149,22 @@ def shown_measures(measures: pd.DataFrame) -> pd.DataFrame:
         ours = f"{row['mean']:.1f} ± {row['std']:.1f}"
         lines.append({"measure": WORDS[row["measure"]], "ours": ours, "n": str(row["n"]), "published": theirs})
     return pd.DataFrame(lines)
+
+
+def shown_sparsity(table: pd.DataFrame) -> pd.DataFrame:
+    """`analysis.measures.sparsity` to read: some of its epochs, the last among them."""
+    rows = table.iloc[np.unique(np.linspace(0, len(table) - 1, SPARSITY_ROWS).round().astype(int))]
+    layers = table.columns[6:]  # see there
+    return pd.DataFrame(
+        {
+            "epoch": str(row["epoch"]),
+            "n": str(row["n"]),
+            "test accuracy": f"{row['accuracy']:.1f} ± {row['accuracy_std']:.1f}",
+            "sparsity": f"{row['sparsity']:.1f} ± {row['sparsity_std']:.1f}",
+            **{layer: f"{row[layer]:.1f}" for layer in layers},
+        }
+        for row in rows.to_dict("records")
+    )
 
 
 def _probes_title(probes: pd.DataFrame, zoo: Zoo) -> str:

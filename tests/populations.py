@@ -80,18 +80,19 @@ class Normed(nn.Module):
         return self.fc(self.bn(self.conv(x)).relu().flatten(1))
 
 
-def copied(zoo, name, weights=lambda epoch, weights: weights, rows=None):
-    """A copy of a zoo beside it, with other weights (a function of epoch and weights) or another table of models."""
+def copied(zoo, name, weights=lambda epoch, weights: weights, rows=None, scores=lambda rows: rows, spec=None):
+    """A copy of a zoo beside it, with other weights (a function of epoch and weights), another table of models or of scores
+    (a function of the table), or of another spec."""
     kept = ("epochs", "arch", "protocol", "dataset", "engine", "versions", "command")
     metrics = [column for column in zoo.description["metrics"] if column != "weight_max_abs"]
-    description = {"name": name, "spec": {}, "metrics": metrics, **{key: zoo.description[key] for key in kept}}
+    description = {"name": name, "spec": spec or {}, "metrics": metrics, **{key: zoo.description[key] for key in kept}}
     rows = (zoo.models if rows is None else rows).drop(columns=["status", "diverged_epoch"])
     copy = Zoo.create(zoo.path.with_name(name), description, rows)
     (block,) = copy.blocks(len(rows))
     with block:
         for epoch in block.pending:
-            scores = zoo.metrics[zoo.metrics["epoch"] == epoch]
-            columns = {metric: scores[metric].to_numpy() for metric in metrics}
+            of_epoch = scores(zoo.metrics[zoo.metrics["epoch"] == epoch])
+            columns = {metric: of_epoch[metric].to_numpy() for metric in metrics}
             state = {"weights": weights(epoch, zoo.weights(epochs=[epoch])[:, 0])}
             block.commit(epoch, state, columns, {"step": np.zeros(len(rows), np.int64)})
     copy.finalise()

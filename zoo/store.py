@@ -314,6 +314,7 @@ class Zoo:
         epochs: Iterable[int] | None = None,
         models: Iterable[int] | None = None,
         layers: Sequence[str] | None = None,
+        columns: slice | None = None,
     ) -> np.ndarray:
         """Weights of the chosen states: float32 [models, epochs, parameters]. Only what is chosen is read.
 
@@ -322,11 +323,18 @@ class Zoo:
             epochs: in the order wanted; all if None.
             models: ids, in the order wanted; instead of `split`.
             layers: e.g. "conv1" (its weight, then its bias) or "conv1.weight", in the order wanted; all if None.
+            columns: a range of the vector (step 1), instead of `layers`.
 
         Raises:
             UserError: if something asked for is not stored (yet), or a file is damaged.
         """
-        return self._states("weights", self.layout, split, epochs, models, layers)
+        ranges = _columns(self.layout, layers)
+        if columns is not None:
+            start, stop, step = columns.indices(self.n_parameters)
+            if step != 1 or layers is not None:
+                raise UserError(f"columns is {columns}: give a range of step 1, and no layers beside it")
+            ranges = [(start, max(start, stop))]
+        return self._states("weights", ranges, split, epochs, models)
 
     def buffers(
         self,
@@ -342,7 +350,7 @@ class Zoo:
         """
         if not self.buffer_layout:
             raise UserError(f"the architecture of zoo {self.name!r} has no buffers")
-        return self._states("buffers", self.buffer_layout, split, epochs, models, layers)
+        return self._states("buffers", _columns(self.buffer_layout, layers), split, epochs, models)
 
     def state_dict(self, model: int, epoch: int) -> dict[str, Tensor]:
         """The state dict of one model at one epoch, for `module`'s class. Raises UserError as `weights`."""
@@ -417,14 +425,12 @@ class Zoo:
     def _states(
         self,
         tensor: str,
-        layout: list[dict[str, Any]],
+        columns: list[tuple[int, int]],
         split: str | None,
         epochs: Iterable[int] | None,
         models: Iterable[int] | None,
-        layers: Sequence[str] | None,
     ) -> np.ndarray:
         ids, chosen = self.choose_models(split, models), self.choose_epochs(epochs)
-        columns = _columns(layout, layers)
         blocks = self._blocks()
         if chosen:
             self._refuse_pending(ids, max(chosen), blocks)

@@ -62,6 +62,15 @@ def test_cka_does_not_change_with_the_order_of_neurons_their_sign_and_size():
     np.testing.assert_allclose(found, 1, atol=1e-5)
 
 
+def test_cka_is_at_most_1():
+    """Also where the norms of like kernels are rounded up."""
+    kernel = np.random.default_rng(0).normal(size=(20, 1, 2500)).astype(np.float32)
+    kernel /= np.linalg.norm(kernel, axis=2, keepdims=True)
+    twice = np.concatenate([kernel, kernel], axis=1)
+    assert max(float(a @ b) for a, b in twice) > 1
+    assert pairwise_cka(twice).max() == 1
+
+
 def test_a_dead_layer_is_like_none():
     arch = Architecture("two", (1, 4, 4), 3, ["flatten", {"linear": 5}, "activation", {"linear": 3}])
     rows = model_rows(activation=["relu"], init=["normal"])

@@ -100,6 +100,21 @@ def by_hand(train, test):
     return np.mean([names[i] == name for i, name in zip(predicted, test.target)])
 
 
+def test_numbers_that_are_all_alike_have_no_r_squared():
+    """The variance of a constant column is seldom 0: means are rounded."""
+    for value, n in ((1e-3, 12), (1e-4, 7), (0.1, 3), (1.0, 5)):
+        alike = np.full(n, value)
+        assert np.isnan(r_squared(alike + 0.1, alike))
+    train, val, test = splits(lambda x, _: np.where(x[:, 0] > 0, 1e-3, 1e-4))
+    of_four_models = np.repeat([1e-3, 1e-4], [9, 3])
+    few = Split(test.features[:12], of_four_models, test.models[:12])
+    score = ridge(train, val, few)
+    assert -1e4 < score.low <= score.value <= score.high <= 1
+    alike = Split(test.features, np.full(len(test.target), 1e-3), test.models)
+    assert np.isnan([ridge(train, val, alike).value, ridge(train, val, alike).low]).all()
+    assert np.isnan(ridge(train, alike, test).chosen), "there is nothing to choose by"
+
+
 def test_the_classifier_is_the_published_one():
     def third(x, _):
         return np.array(["relu", "tanh", "gelu"])[np.digitize(x.mean(1) * x.shape[1] ** 0.5, [-0.4, 0.4])]

@@ -37,6 +37,12 @@ def test_distances_by_hand():
     assert pairwise_cosine(products).tolist() == pytest.approx([1, 1, 2, 0, 1, 1, 1, 1, 1, 2])
 
 
+def test_models_that_are_all_0():
+    products = inner_products([np.zeros((3, 5))])
+    assert pairwise_l2(products).tolist() == [0, 0, 0]
+    assert pairwise_cosine(products).tolist() == [1, 1, 1]
+
+
 def test_on_one_sphere_l2_is_the_root_of_twice_the_cosine_distance():
     weights = np.random.default_rng(0).normal(size=(6, 40))
     weights /= np.linalg.norm(weights, axis=1, keepdims=True)

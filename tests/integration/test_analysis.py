@@ -10,8 +10,9 @@ from scipy.spatial.distance import pdist
 
 import run
 from analysis import side_by_side
+from analysis.card import pairs_figure
 from analysis.maps import alike, map_figure
-from analysis.measures import measure, viable
+from analysis.measures import Measures, measure, viable
 from analysis.prediction import PUBLISHED, across_table, check, early_table, probe_epochs, probes_table
 from analysis.probes import ridge, split_of
 from analysis.report import write_report
@@ -87,8 +88,12 @@ def test_networks_with_batchnorm(tmp_path, monkeypatch):
     train(tmp_path, *ZOO, *NORMED)
     config, zoo = configure(tmp_path, *WORDS, *NORMED), Zoo.open(tmp_path / "zoos" / "normed")
     images = read_images(config)
-    monkeypatch.setattr("analysis.measures.BYTES_AT_ONCE", 3 * 4 * zoo.n_parameters)
+    limit, read, weights_of = 3 * 4 * zoo.n_parameters, [], Zoo.weights
+    monkeypatch.setattr("analysis.measures.BYTES_AT_ONCE", limit)
     monkeypatch.setattr("analysis.features.LARGEST", zoo.n_parameters - 1)
+    monkeypatch.setattr(Zoo, "weights", lambda *args, **words: read.append(weights_of(*args, **words)) or read[-1])
+    measure(zoo, images, config)
+    assert 0.5 * limit < max(part.nbytes for part in read) <= limit
     analyse_zoo(config)
     with torch.no_grad():
         pictures = images.normalise(images.test.pixels)
@@ -121,7 +126,7 @@ def test_models_that_are_not_viable_are_left_out_and_counted(root):
     assert len(found.accuracy) == 21
     assert len(found.pairs["l2"]) == 210
     config.analysis.weight_threshold = 1e-9
-    with pytest.raises(UserError, match="no model is viable at epoch 4"):
+    with pytest.raises(UserError, match=r"no model is viable at epoch 4 \(24 beyond the weight threshold\); see"):
         analyse_zoo(config)
     weights = np.array([[1.0, 2.0], [np.nan, 0.0], [-3.0, 0.0], [np.inf, 0.0]])
     assert [part.tolist() for part in viable(np.abs(weights).max(1), 2.0)] == [
@@ -193,6 +198,36 @@ def test_models_of_an_unknown_activation_are_left_out(root):
         predictions(arch, zoo.weights(epochs=[4])[:, 0], rows, images.test, images, config.engine)
 
 
+def test_what_imported_models_do_not_tell(root):
+    """A factor or a score that one model lacks costs that model only."""
+    zoo = Zoo.open(root / "zoos" / "digits_seed")
+    rows = zoo.models.assign(init=[None, *["uniform", "normal"] * 11, "normal"], lr=[np.nan] * 12 + [0.1, 0.2] * 6)
+    rows = rows.astype({"init": object})
+    unknown = int(rows.query("split == 'test'")["model_id"].iloc[0])
+
+    def scores(table):
+        lacking = table.assign(
+            test_loss=np.where(table["model_id"] == 23, np.nan, table["test_loss"]),
+            test_acc=np.where(table["model_id"] == unknown, np.nan, table["test_acc"]),
+        )
+        return lacking.assign(val_acc=np.where(table["model_id"] == 1, np.nan, table["val_acc"]))
+
+    copied(zoo, "lacking", rows=rows, scores=scores, spec={"kind": "imported"})
+    analyse_zoo(configure(root, *WORDS, "zoo.name=lacking", "analysis.early_epochs=[2]"))
+    folder = root / "analysis" / "lacking"
+    accuracy = pd.read_csv(folder / "measures.csv").set_index("measure").loc["accuracy"]
+    assert accuracy["n"] == 22
+    assert np.isfinite(accuracy["mean"])
+    assert "1 diverged or not whole; left out below" in (folder / "card.html").read_text()
+    near = pd.read_csv(folder / "neighbours.csv").set_index("factor")
+    assert near.loc["init", "n"] == 22
+    assert near.loc["lr", "n"] == 11
+    assert near.loc["lr", "chance"] == pytest.approx((6 * 5 + 5 * 4) / (11 * 10))
+    early = pd.read_csv(folder / "early.csv")
+    assert set(early["feature"]) == {"w", "s(w)", "validation accuracy"}
+    assert set(early["models"]) == {3}
+
+
 def test_probes_of_another_zoo(root):
     """What is fitted is fitted on the other zoo: on its train and validation splits, as by hand."""
     train(root, *ZOO, "zoo.name=other_seeds", "zoo.split_seed=1", "zoo.grid.init=[normal]")
@@ -217,6 +252,27 @@ def test_probes_of_another_zoo(root):
         analyse_zoo(configure(root, *WORDS, "analysis.targets=[test_accc]"))
 
 
+def test_no_probe_is_fitted_on_models_that_are_tested(root, caplog):
+    """The other zoo has this one's models, dealt otherwise: those that are tested here are not learnt from there."""
+    zoo = Zoo.open(root / "zoos" / "digits_seed")
+    tested = zoo.models["split"] == "test"
+    rows = zoo.models.assign(split=np.where(tested, "train", zoo.models["split"]))
+    rows.loc[rows.index[~tested][:2], "split"] = "test"
+    other = copied(zoo, "dealt_otherwise", rows=rows)
+    found = across_table(configure(root, *WORDS, "analysis.others=[dealt_otherwise]"), zoo)
+    assert "nothing is fitted on 4 models, test models of 'digits_seed'" in caplog.text
+    score = found.set_index(["feature", "probe", "target"]).loc[("w", "linear", "test_acc")]
+    there, here = (z.dataset(None, [1, 4], ["split", "test_acc"]) for z in (other, zoo))
+    kept = ~there.table["model_id"].isin(np.flatnonzero(tested)).to_numpy()
+    values, states = there.weights.numpy()[kept], there.table[kept]
+    fitted, validated = (split_of(values, states, "test_acc", part) for part in ("train", "val"))
+    by_hand = ridge(fitted, validated, split_of(here.weights.numpy(), here.table, "test_acc", "test"))
+    assert score["value"] == by_hand.value
+    leaking = split_of(there.weights.numpy(), there.table, "test_acc", "train")
+    tested_here = split_of(here.weights.numpy(), here.table, "test_acc", "test")
+    assert score["value"] != ridge(leaking, validated, tested_here).value
+
+
 def one_dimensional(config, zoo, states, weights):
     return weights[:, 0]
 
@@ -233,6 +289,48 @@ def failing(config, zoo, states, weights):
     return states["no such column"]
 
 
+def of_no_width(config, zoo, states, weights):
+    return weights[:, :0]
+
+
+def beyond_float32(config, zoo, states, weights):
+    return np.full((len(states), 1), 1e200)
+
+
+def greedy(config, zoo, states, weights):
+    weights[:] = 0
+    states["epoch"] = states["epoch"].to_numpy()[::-1]
+    return np.ones((len(states), 1))
+
+
+def as_wide_as_models(config, zoo, states, weights):
+    return np.ones((len(states), states["model_id"].nunique()))
+
+
+def test_a_feature_cannot_spoil_the_others(root):
+    zoo = Zoo.open(root / "zoos" / "digits_seed")
+    words = [*WORDS, "analysis.probes=[linear]"]
+    alone = probes_table(configure(root, *words), zoo)
+    path = f"+analysis.features.a={__name__}.greedy"
+    config = configure(root, *words, path)
+    config.analysis.features = {"a": config.analysis.features["a"], **config.analysis.features}
+    beside = probes_table(config, zoo)
+    pd.testing.assert_frame_equal(beside[beside["feature"] != "a"].reset_index(drop=True), alone)
+
+
+def test_a_feature_has_one_width(root, monkeypatch):
+    zoo = Zoo.open(root / "zoos" / "digits_seed")
+    monkeypatch.setattr("analysis.measures.BYTES_AT_ONCE", 4 * zoo.n_parameters * 2 * 5)
+    mine = f"+analysis.features.mine={__name__}.as_wide_as_models"
+    config = configure(root, *WORDS, mine)
+    with pytest.raises(UserError, match=r"features\.mine: gave 4 or 5 numbers a state, for 48 of 48 states"):
+        probes_table(config, zoo)
+    monkeypatch.setattr("analysis.measures.BYTES_AT_ONCE", 2**30)
+    copied(zoo, "fewer", lambda _, weights: weights[:20], zoo.models.head(20), lambda rows: rows.head(20))
+    with pytest.raises(UserError, match=r"features\.mine: gave 20 numbers a state of fewer and 24 of dig"):
+        across_table(configure(root, *WORDS, "analysis.others=[fewer]", mine), zoo)
+
+
 @pytest.mark.parametrize(
     ("feature", "said"),
     [
@@ -240,6 +338,8 @@ def failing(config, zoo, states, weights):
         (too_few, r"gave float32 \[0, 2464\] for 1 states"),
         (not_finite, "gave numbers that are not finite"),
         (failing, "failed: KeyError: 'no such column'"),
+        (of_no_width, r"gave float32 \[1, 0\] for 1 states"),
+        (beyond_float32, "gave numbers that are not finite, or not in float32"),
     ],
 )
 def test_a_feature_that_is_none_is_told_before_anything_is_measured(root, tmp_path, feature, said):
@@ -256,6 +356,7 @@ def test_a_feature_that_is_none_is_told_before_anything_is_measured(root, tmp_pa
         (["analysis.probe_epochs=[]"], "analysis.probe_epochs: got [], but at least one"),
         (["analysis.targets=[test_acc,test_acc]"], "analysis.targets: got ['test_acc', 'test_acc'], but none may be"),
         (["analysis.others=[a/b]"], "analysis.others: got 'a/b', but it is a folder's name"),
+        (["analysis.others=[digits_seed]"], "analysis.others: got 'digits_seed', which is the zoo itself"),
         (["analysis.cka_images=1000"], "analysis.cka_images: got 1000, but it must be at least 2 and at most 200"),
         (["+analysis.features.mine=os.no_such"], "analysis.features.mine: os.no_such cannot be imported"),
     ],
@@ -372,6 +473,26 @@ def test_neighbours_that_share_a_factor():
     assert np.isnan(alike(np.zeros(0), labels[:1])[0])
 
 
+def test_labels_that_are_not_known_are_nobodys():
+    random = np.random.default_rng(0)
+    labels = np.array(["a", "b"] * 20 + [None] * 20, object)
+    points = random.normal(size=(60, 3))
+    assert alike(pdist(points), labels) == alike(pdist(points[:40]), labels[:40])
+    numbers = np.where(np.arange(60) < 40, np.arange(60) % 2, np.nan)
+    assert alike(pdist(points), numbers) == alike(pdist(points[:40]), labels[:40])
+
+
+def test_models_that_are_nearly_one_can_be_drawn():
+    for values in (
+        np.float32([141.42136, 141.42137]),
+        np.float32(1 - 1e-7 * (np.arange(15) % 3)),
+        np.ones(3, np.float32),
+    ):
+        pairs = dict.fromkeys(("agreement", "cka", "l2", "cosine"), values)
+        figure = pairs_figure(Measures(1, np.arange(3), {}, np.ones(3), 0.0, 1.0, pairs), "z")
+        assert [sum(bar.get_height() for bar in axes.patches) for axes in figure.axes] == [len(values)] * 4
+
+
 def test_factors_on_the_map():
     table = pd.DataFrame({"model_id": range(8), "epoch": 0, "x": range(8), "y": range(8), "init": ["a", "b"] * 4,
                           "activation": "tanh", "optimizer": "adam", "lr": 0.1, "weight_decay": 0.0, "dropout": 0.0})  # fmt: skip
@@ -380,6 +501,9 @@ def test_factors_on_the_map():
     assert [axes.get_title() or axes.get_title(loc="left") for axes in figure.axes][1] == "init"
     assert "near models share init in 90 % of cases, any two in 25 %" in figure.get_suptitle()
     assert "seeds alone" in map_figure(table, "z", pd.DataFrame()).get_suptitle()
+    partly = map_figure(table.assign(init=[None, *"babab", None, "b"]), "z", clusters)
+    drawn = {points.get_label(): len(points.get_offsets()) for points in partly.axes[1].collections}
+    assert drawn == {"not known": 2, "a": 2, "b": 4}
 
 
 def test_the_card(root):

@@ -188,6 +188,15 @@ def test_any_slice_equals_that_of_a_plain_array(
     np.testing.assert_array_equal(got, expected)
 
 
+@given(
+    models=st.lists(st.integers(0, 6), max_size=9),
+    columns=st.slices(PARAMETERS).filter(lambda columns: columns.step in (None, 1)),
+)
+def test_any_range_equals_that_of_a_plain_array(finished: Zoo, models: list[int], columns: slice) -> None:
+    got = finished.weights(models=models, epochs=[2], columns=columns)
+    np.testing.assert_array_equal(got, everything(7, 3)[models][:, [2], columns])
+
+
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_a_split_is_its_rows(finished: Zoo, split: str) -> None:
     ids = np.flatnonzero(rows(7)["split"] == split)
@@ -279,6 +288,8 @@ def test_reading_does_not_import_torch(finished: Zoo) -> None:
         (lambda z: z.weights(layers=["convl"]), "did you mean 'conv1'.*layers are conv1, fc1"),
         (lambda z: z.weights(layers=["conv1.wieght"]), "did you mean 'conv1.weight'"),
         (lambda z: z.weights(layers="conv1"), r"give a list, layers=\['conv1'\]"),
+        (lambda z: z.weights(layers=["conv1"], columns=slice(3)), "columns is .*and no layers beside it"),
+        (lambda z: z.weights(columns=slice(0, 4, 2)), "columns is .*range of step 1"),
         (lambda z: z.weights(split="valid"), "'valid', but may be train, val, test or None"),
         (lambda z: z.weights(split="val", models=[1]), "not both"),
         (lambda z: z.buffers(), "no buffers"),
