@@ -244,7 +244,8 @@ class Sweep:
         return [Job(zoo, stage, shard, (*words, f"zoo.shard={shard}")) for shard in shards]
 
     def models(self, zoo: str, stage: str = "zoo") -> int:
-        """How many models a zoo will have; a twin has as many as its source unless a number is asked for."""
+        """How many models a zoo will have; a twin has as many as its source (will have, where that is trained in the same
+        sweep) unless a number is asked for."""
         from zoo import Zoo
         from zoo.errors import UserError
         from zoo.spec import spec_size
@@ -252,7 +253,8 @@ class Sweep:
         asked = self.configs[zoo].zoo
         if stage == "sparsify" and asked.models is None:
             with suppress(UserError):  # there is none yet, or it is damaged
-                return max(spec_size(asked), Zoo.open(self.root / "zoos" / asked.name).n_models)
+                there = Zoo.open(self.root / "zoos" / asked.name).n_models
+                return max(spec_size(asked), there) if "zoo" in self.asked.stages else there
         return asked.models or spec_size(asked)
 
     def missing(self, stage: str) -> list[Job]:

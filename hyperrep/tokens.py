@@ -85,12 +85,17 @@ def weights_and_biases(arch: Architecture) -> list[tuple[Slot, Slot]]:
     """The slots of each layer that has weights: its weight [neurons, ...] and its bias [neurons], first layer first.
 
     Raises:
-        UserError: if the architecture is a module class: what its neurons are, a name and a shape do not tell.
+        UserError: if the architecture is a module class (what its neurons are, a name and a shape do not tell), has variances,
+            or is no plain chain of layers.
     """
     if arch.is_module:
         raise UserError(
             f"arch={arch.name}: {arch.module_path} is a module class, whose neurons and their symmetries cannot be told "
             "from a description; use an architecture that is a list of layers (arch.layers), such as arch=cnn_s"
+        )
+    if arch.variational:
+        raise UserError(
+            f"arch={arch.name}: has variances beside its weights; use its kept weights, the zoo of the same name with _masked"
         )
     if not arch.is_chain:
         raise UserError(

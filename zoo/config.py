@@ -308,7 +308,8 @@ def combination_problems(config: Config) -> list[str]:
         if not values or len(set(values)) < len(values):
             problems.append(f"zoo.grid.{factor.name}: got {values}, but it needs at least one value, and none twice")
     problems += start_problems(zoo)
-    if zoo.start.zoo is None and zoo.models is not None and zoo.models > spec_size(zoo):
+    stored = config.task.name == "sparsify"  # whose source may be another zoo than the preset's, imported for one
+    if zoo.start.zoo is None and not stored and zoo.models is not None and zoo.models > spec_size(zoo):
         problems.append(
             f"zoo.models: got {zoo.models}, but the spec has {spec_size(zoo)} models; null takes all of them"
         )
@@ -320,8 +321,8 @@ def combination_problems(config: Config) -> list[str]:
         problems.append("zoo.schedule=onecycle spans the epochs: zoo.epochs must be at least 1, got 0")
     if zoo.divergence_rate and not arch.variational:
         problems.append(
-            f"zoo.divergence_rate: got {zoo.divergence_rate}, but only variances diverge: use task=sparsify, or "
-            "arch.variational=true"
+            f"zoo.divergence_rate: got {zoo.divergence_rate}, but only variances diverge: use task=sparsify and "
+            "sparsify.divergence_rate, or arch.variational=true"
         )
     problems += [
         f"paths.{name}: is empty; give a folder" for name in ("root", "data") if not getattr(config.paths, name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,11 @@ from zoo.architecture import Architecture
 from zoo.engines import EngineConfig, Protocol, Scores
 from zoo.errors import UserError
 from zoo.images import ImageData, Images
+from zoo.store import Zoo
 
 AT_ONCE = 200  # networks whose outputs are in memory at once
+CHECKED = 10  # models whose accuracy is measured again
+MOST_APART = 0.005  # in accuracy: rounding may turn a few images
 
 
 class Networks:
@@ -50,7 +54,9 @@ class Networks:
                 f"({', '.join(map(str, rows['activation'][~known].unique()))}): leave them out"
             )
         values = np.ascontiguousarray(torch.as_tensor(weights).detach().cpu().numpy(), np.float32)
-        self.engine = engines.make(config, arch, rows.reset_index(drop=True), data, Protocol(10, 1, "constant"), device)
+        alike = {"optimizer": "sgd", "lr": 0.0, "weight_decay": 0.0, "dropout": 0.0, "seed": 0}  # nothing is trained
+        models = pd.DataFrame({"activation": rows["activation"].to_numpy(), **alike})
+        self.engine = engines.make(config, arch, models, data, Protocol(10, 1, "constant"), device)
         self.engine.load(engines.untrained(values, buffers))
 
     def __enter__(self) -> Networks:
@@ -99,3 +105,29 @@ def predictions(
     """Predicted classes of many networks, some at a time: int16 [n, images]. Arguments as of `Networks`."""
     parts = outputs_by_part(arch, weights, rows, images, data, config, device, buffers)
     return np.concatenate([logits.argmax(2).to(torch.int16).cpu().numpy() for logits in parts])
+
+
+def accuracies_apart(config: Any, zoo: Zoo, data: ImageData) -> np.ndarray:
+    """How far the test accuracies on record of some models after their last epoch, `CHECKED` at most, are from those measured
+    again: [n] fractions; none where none is on record."""
+    models, metrics = zoo.models, zoo.metrics
+    last = metrics[metrics["epoch"] == zoo.epochs[-1]].set_index("model_id")["test_acc"]
+    runs = Architecture.from_dict(zoo.description["arch"]).runs(models["activation"])
+    known = (models["status"] == "ok") & runs & np.isfinite(last.to_numpy())
+    fine = models.loc[known, "model_id"].tolist()
+    chosen = [fine[i] for i in np.unique(np.linspace(0, len(fine) - 1, CHECKED).round().astype(int))] if fine else []
+    if not chosen:
+        return np.zeros(0)
+    return np.abs(measured_accuracy(config, zoo, chosen, data) - last[chosen].to_numpy())
+
+
+def measured_accuracy(config: Any, zoo: Zoo, models: Sequence[int], data: ImageData) -> np.ndarray:
+    """Test accuracy of some models of a zoo after their last epoch: [n] fractions."""
+    arch = Architecture.from_dict(zoo.description["arch"])
+    weights = zoo.weights(models=models, epochs=[zoo.epochs[-1]])[:, 0]
+    if arch.variational:
+        weights = arch.masked(torch.tensor(weights)).numpy()
+    buffers = zoo.buffers(models=models, epochs=[zoo.epochs[-1]])[:, 0] if arch.n_buffers else None
+    rows = zoo.models.set_index("model_id", drop=False).loc[list(models)]
+    classes = predictions(arch.plain(), weights, rows, data.test, data, config.engine, config.trainer.device, buffers)
+    return (classes == data.test.labels.cpu().numpy()).mean(axis=1)

@@ -17,7 +17,9 @@ import torch
 
 from zoo.architecture import Architecture
 from zoo.config import derive, folder_problems
-from zoo.errors import UserError
+from zoo.errors import UserError, naming
+from zoo.files import locked
+from zoo.networks import MOST_APART, accuracies_apart
 from zoo.spec import SCHEDULES
 from zoo.start import TRAINING_FACTORS
 from zoo.store import Zoo
@@ -36,6 +38,7 @@ class SparsifyConfig:
 
     name: str = field(metadata={"choices": tuple(KINDS)})
     twin: str | None  # the name of the zoo that comes of it; null: <zoo>_<name>
+    epoch: int | None = field(metadata={"min": 0})  # see `start_epoch`
     epochs: int = field(metadata={"min": 0})
     shared_seed: bool
     lr: float | None = field(metadata={"above": 0.0})
@@ -51,6 +54,11 @@ def sparsify_problems(config: Any) -> list[str]:
     problems = [] if chosen.twin is None else folder_problems("sparsify.twin", chosen.twin)
     if chosen.twin == config.zoo.name:
         problems.append(f"sparsify.twin: got {chosen.twin!r}, which is the zoo itself; give its twin another name")
+    if chosen.name == "vd" and masked_name(config) == config.zoo.name:
+        problems.append(
+            f"sparsify.twin: got {chosen.twin!r}, whose kept weights would be {masked_name(config)!r}, which is the zoo itself; "
+            "give its twin another name"
+        )
     for name in sorted(set().union(*KINDS.values())):
         given, wanted = getattr(chosen, name) is not None, name in KINDS[chosen.name]
         if wanted and not given:
@@ -72,12 +80,33 @@ def twin_name(config: Any) -> str:
     return config.sparsify.twin or f"{config.zoo.name}_{config.sparsify.name}"
 
 
+def masked_name(config: Any) -> str:
+    """The name of the zoo of the weights that a twin with variances keeps."""
+    return f"{twin_name(config)}_masked"
+
+
+def start_epoch(config: Any, source: Zoo) -> int:
+    """Which state of the source's models their twins start from: `sparsify.epoch`, or that which a twin of this name was begun
+    from, or the last.
+
+    Raises:
+        UserError: if it is not stored.
+    """
+    if config.sparsify.epoch is not None:
+        with naming("sparsify.epoch"):
+            source.choose_epochs([config.sparsify.epoch])
+        return config.sparsify.epoch
+    path = source.path.with_name(twin_name(config))
+    begun = Zoo.open(path).description["spec"].get("start", {}) if (path / "zoo.json").exists() else {}
+    return begun.get("epoch", source.epochs[-1]) if begun.get("zoo") == source.name else source.epochs[-1]
+
+
 def sparsify_zoo(config: Any) -> None:
     """Train the twin of the zoo of a config, whatever of it is there already.
 
     Raises:
-        UserError: if there is no such zoo, it is unfinished, was trained on other images or in other batches, or it is not
-            on record what one of its models was trained with.
+        UserError: if there is no such zoo, it is unfinished, was trained on other images or in other batches, it is not on
+            record what one of its models was trained with, or the twin's name is taken.
     """
     chosen, name = config.sparsify, config.zoo.name
     source = open_zoo(config, part=True)
@@ -85,7 +114,16 @@ def sparsify_zoo(config: Any) -> None:
         raise UserError(
             f"zoo.name: {name} has variances already: sparsify its source, or {name}_masked, its kept weights"
         )
-    zoo_images(config, source)
+    images = zoo_images(config, source)
+    if source.imported:  # whose images have no fingerprint; the published code compares accuracies, too
+        apart = accuracies_apart(config, source, images)
+        if len(apart) and apart.max() > MOST_APART:
+            raise UserError(
+                f"zoo {name!r} was trained on other images than the configuration gives: test accuracies of {len(apart)} models "
+                f"are up to {100 * apart.max():.1f} % off those on record; use the zoo's own dataset overrides"
+            )
+    if chosen.name == "vd":
+        _refuse_taken(config, source)
     protocol = source.description["protocol"]
     if protocol["batch_size"] != config.zoo.batch_size:
         raise UserError(
@@ -93,19 +131,36 @@ def sparsify_zoo(config: Any) -> None:
             "zoo's own overrides"
         )
     # Of the source's command line, what it starts from and what it prunes is no concern of the twin's.
-    words = ["task=zoo", f"zoo.name={twin_name(config)}", f"zoo.start.zoo={name}", "zoo.start.epoch=null"]
+    words = ["task=zoo", f"zoo.name={twin_name(config)}", f"zoo.start.zoo={name}"]
+    words.append(f"zoo.start.epoch={start_epoch(config, source)}")
     words += ["zoo.start.split=null", "zoo.start.seed=null", "zoo.pruned.share=0.0", f"zoo.epochs={chosen.epochs}"]
     words += [f"zoo.grid.{factor}={values}" for factor, values in trained_with(source, chosen.lr).items()]
     words.append(f"zoo.schedule={chosen.schedule or protocol['schedule']}")
     if chosen.shared_seed:
-        words.append(f"zoo.start.seed={source.models['seed'].iloc[0]}")
+        words.append(f"zoo.start.seed={max(0, source.models['seed'].iloc[0])}")  # -1: not known
     if chosen.name == "magnitude":
-        train_zoo(derive(config, *words, f"zoo.pruned.share={chosen.share}", f"zoo.pruned.epochs={chosen.steps}"))
+        words += [f"zoo.pruned.share={chosen.share}", f"zoo.pruned.epochs={chosen.steps}"]
+        train_zoo(derive(config, *words), command(config))
         return
-    train_zoo(derive(config, *words, "++arch.variational=true", f"zoo.divergence_rate={chosen.divergence_rate}"))
+    words += ["++arch.variational=true", f"zoo.divergence_rate={chosen.divergence_rate}"]
+    train_zoo(derive(config, *words), command(config))
     twin = Zoo.open(source.path.with_name(twin_name(config)))
     if twin.finished:  # else other shards are still at it
-        store_masked(config, twin)
+        with locked(twin.path / ".lock"):  # several may have found it finished
+            store_masked(config, twin)
+
+
+def _refuse_taken(config: Any, source: Zoo) -> None:
+    """Told before the training: the kept weights would find no place after it."""
+    twin, masked = (source.path.with_name(name) for name in (twin_name(config), masked_name(config)))
+    if not (masked / "zoo.json").exists():
+        return
+    spec = Zoo.open(masked).description["spec"]
+    if spec.get("kind") != "masked" or spec.get("zoo") != twin.name or not (twin / "zoo.json").exists():
+        raise UserError(
+            f"{masked} is there, but holds no kept weights of a twin {twin.name!r} that is there, too: delete it, or choose "
+            "another sparsify.twin"
+        )
 
 
 def trained_with(source: Zoo, lr: float | None) -> dict[str, list[Any]]:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import torch
 
 from zoo.architecture import Architecture
 from zoo.engines import Population, untrained
 from zoo.errors import UserError, naming
-from zoo.store import SPLITS, Zoo
+from zoo.store import SPLITS, Block, Zoo
 
 if TYPE_CHECKING:
     from zoo.config import Config
@@ -37,8 +38,8 @@ class Start:
     """The stored models that a config starts from (Hyper-Representations as Generative Models, sections 4.2 and 4.3).
 
     They are trained as the zoo of the config is (a factor of which its grid lists several values stays what it was),
-    with fresh optimisers and in the orders of images that their seeds give from epoch 1 on. Epoch 0 is their state as it was
-    stored.
+    with fresh optimisers and in the orders of images that their seeds give from epoch 1 on (those of imported models whose
+    seed is not known: their numbers). Epoch 0 is their state as it was stored.
 
     Args:
         config: with `zoo.start.zoo`.
@@ -77,6 +78,7 @@ class Start:
                 rows[factor] = values[0]
         if start.seed is not None:
             rows["seed"] = start.seed
+        rows["seed"] = rows["seed"].where(rows["seed"] >= 0, rows["start_model"])  # not known of some imported models
         _refuse_unknown(rows, arch, start.zoo)
         self.models: pd.DataFrame = rows.reset_index(drop=True)
         first = hashlib.sha256(self.population(self.models.head(1)).weights.tobytes()).hexdigest()
@@ -103,6 +105,24 @@ class Start:
         if not self.zoo.buffer_layout:
             return untrained(weights)
         return untrained(weights, self.zoo.buffers(models=rows["start_model"], epochs=[self.epoch])[:, 0])
+
+    def check(self, block: Block) -> None:
+        """Refuse to go on with models that began as other networks than are stored now: their zoo was made again since.
+
+        Raises:
+            UserError: with the first of them.
+        """
+        rows = self.models.iloc[block.first : block.last + 1]
+        if not block.epochs or not len(rows):
+            return
+        began, now = block.load(0)["weights"][: len(rows)], self.population(rows).weights
+        if (others := (began != now) & ~(np.isnan(began) & np.isnan(now))).any():
+            row = rows.iloc[int(others.any(axis=1).argmax())]
+            raise UserError(
+                f"model {row['model_id']} of zoo {block.zoo.name!r} began as another network than model {row['start_model']} of "
+                f"zoo {self.zoo.name!r} is at epoch {self.epoch}, which was made again since: delete {block.zoo.path}, or choose "
+                "another zoo.name (sparsify.twin of a twin)"
+            )
 
 
 def _refuse_unknown(rows: pd.DataFrame, arch: Architecture, name: str) -> None:

@@ -47,13 +47,18 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 OF_THIS_MACHINE = ("paths.", "logger", "engine.threads", "zoo.shard")  # overrides that change nothing of what is made
 
 
-def train_zoo(config: Config) -> None:
+def train_zoo(config: Config, made_by: str | None = None) -> None:
     """Train the zoo of `config` to its end, whatever of it is there already, and print a summary.
 
     Of a zoo that is trained in shards (`zoo.shard`), whoever trains the last missing model finishes it.
 
+    Args:
+        config: of the zoo.
+        made_by: the command that is recorded for making it again; None: that of the config.
+
     Raises:
-        UserError: if the image data cannot be had, or the store holds another zoo under this name.
+        UserError: if the image data cannot be had, the store holds another zoo under this name, or the models that it began
+            with (`zoo.start.zoo`) are others now.
     """
     arch, protocol = architecture(config), training_protocol(config)
     path = Path(config.paths.root) / "zoos" / config.zoo.name
@@ -66,7 +71,8 @@ def train_zoo(config: Config) -> None:
     data = read_images(config)
     device = config.trainer.device
     data = data.to(device)
-    zoo = Zoo.create(path, describe(config, arch, data, start), models)
+    description = describe(config, arch, data, start)
+    zoo = Zoo.create(path, description | {"command": made_by or description["command"]}, models)
     loggers: list[Logger] | None = None
     own = shard_of(len(models), shard_unit(config), config.zoo.shard)
     if not own:
@@ -79,6 +85,8 @@ def train_zoo(config: Config) -> None:
         for block in zoo.blocks(config.zoo.block_size or models_a_block(arch, data), own):
             with block:  # checks what the block has: damaged files cost it all its epochs
                 progress.skip(block)
+                if start:
+                    start.check(block)
                 if block.pending and block.last >= len(models):
                     raise UserError(
                         f"models {block.first}-{block.last} of zoo {zoo.name!r} are to be trained again: ask for all of its "
@@ -177,7 +185,8 @@ def zoo_images(config: Config, zoo: Zoo) -> ImageData:
     data = read_images(config)
     dataset = zoo.description["dataset"]
     theirs = dataset["fingerprint"]
-    if theirs is None and dataset["name"] == config.dataset.name:
+    same = dataset["name"] == config.dataset.name and dataset.get("train_size") == config.dataset.train_size
+    if theirs is None and same:
         return data  # an imported zoo: nobody knows which images exactly
     if data.fingerprint != theirs:
         asked = {key: getattr(config.dataset, key) for key in ("name", "train_size", "split_seed")}

@@ -211,6 +211,20 @@ def test_what_is_there_is_neither_drawn_nor_audited_again(root, monkeypatch):
     assert audit_population(again).nearest != found.nearest
 
 
+def test_any_engine_finds_the_same(root):
+    config = configure(root, *TINY, "sampler=kde", "population.name=audited")
+    sample_population(config)
+    found = []
+    for engine in ("fused", "torch", "loop"):
+        (root / "audits" / "audited.csv").unlink(missing_ok=True)
+        found.append(
+            audit_population(configure(root, *TINY, "sampler=kde", "population.name=audited", f"engine={engine}"))
+        )
+    for other in found[1:]:
+        for measure in ("accuracy", "nearest", "within", "zoo_within", "ensemble"):
+            assert getattr(other, measure) == pytest.approx(getattr(found[0], measure), abs=2e-3)
+
+
 def test_best_of_keeps_the_best_on_validation_images(root):
     sample_population(configure(root, *TINY, "sampler=uniform", "population.name=all", "population.models=24"))
     best = sample_population(configure(root, *TINY, "sampler=uniform", "population.name=best", "sampler.best_of=2"))

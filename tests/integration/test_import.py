@@ -23,7 +23,8 @@ from tests.integration.test_train_zoo import configure, hashes, train
 from tests.published_zoo import CNN, CNN3, params, write_trial
 from zoo import Zoo
 from zoo.errors import UserError
-from zoo.imports import import_zoo, measured_accuracy
+from zoo.imports import import_zoo
+from zoo.networks import measured_accuracy
 from zoo.raw import find_trials, published_names, read_state, vectors
 from zoo.training import architecture, read_images
 
@@ -209,7 +210,8 @@ def test_a_sparsified_twin(tmp_path):
         lines.append(json.dumps({**scores, "training_iteration": epoch}))
     (trial / "result.json").write_text("\n".join(lines))
     (trial / "params.json").write_text(json.dumps(params(7)))
-    words = ["zoo=digits_seed", "zoo.models=null", "task=import", f"source={tmp_path / 'ard'}", "engine.threads=1"]
+    words = ["zoo=digits_seed", "zoo.models=null", "task=import", f"source={tmp_path / 'ard'}", "engine.threads=1",
+             "zoo.published=one of theirs"]  # fmt: skip
     import_zoo(configure(tmp_path, *words))
     twin, masked = (Zoo.open(tmp_path / "zoos" / name) for name in ("digits_seed_vd", "digits_seed_vd_masked"))
     dropped, plain = [], []
@@ -226,6 +228,10 @@ def test_a_sparsified_twin(tmp_path):
     share = torch.cat(dropped).float().mean().item()
     assert 0.05 < share < 0.95
     assert twin.metrics["sparsity"].tolist() == pytest.approx([share] * 2)
+    for zoo in (twin, masked):
+        card = (zoo.path / "README.md").read_text()
+        assert "the sparsified twin of one of theirs" in card
+        assert "losses with the weighted divergence" in card, "as published ones are; those of plain networks are less"
 
 
 def test_a_resnet_with_its_running_statistics(tmp_path, capsys):

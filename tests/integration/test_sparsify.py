@@ -1,18 +1,24 @@
 """`task=sparsify` on real digits: twins of a stored zoo."""
 
+import shutil
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hydra import initialize_config_dir
 
 import run
+from analysis.zoo_analysis import analyse_zoo
 from tests.integration.test_command_line import problems
 from tests.integration.test_train_zoo import configure, hashes, train
 from tests.populations import copied
 from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.errors import UserError
+from zoo.files import locked
 from zoo.sparsify import sparsify_zoo
+from zoo.store import Block
 from zoo.training import read_images
 
 ZOO = [
@@ -113,6 +119,124 @@ def test_twins_in_shards(tmp_path):
     assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("words", [["sparsify.divergence_rate=0.01"], ["sparsify=magnitude", "sparsify.steps=3"]])
+def test_an_interrupted_training_ends_the_same(tmp_path, monkeypatch, words):
+    commit = Block.commit
+
+    def interrupted(block, epoch, *args):
+        if (epoch, block.first, tmp_path / "cut" in block.path.parents) == (2, 2, True):
+            raise KeyboardInterrupt
+        commit(block, epoch, *args)
+
+    words = [*words, "zoo.models=4", "zoo.block_size=2"]
+    for folder in ("whole", "cut"):
+        train(tmp_path / folder, *ZOO[:4], "zoo.models=4")
+    sparsify(tmp_path / "whole", *words)
+    with monkeypatch.context() as patch:
+        patch.setattr(Block, "commit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sparsify(tmp_path / "cut", *words)
+    (twin,) = (path for path in (tmp_path / "cut" / "zoos").iterdir() if path.name != "digits_seed")
+    assert Zoo.open(twin).pending == 2
+    sparsify(tmp_path / "cut", *words)
+    assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
+
+
+def test_the_state_that_twins_start_from(tmp_path):
+    """A twin keeps its start when its source is trained on; its card says how to make it again."""
+    train(tmp_path, *ZOO[:4], "zoo.models=4", "zoo.epochs=1")
+    words = ["zoo.models=4", "sparsify.epochs=1"]
+    sparsify(tmp_path, *words)
+    train(tmp_path, *ZOO[:4], "zoo.models=4", "zoo.epochs=2")
+    before = hashes(tmp_path)
+    sparsify(tmp_path, *words)
+    assert hashes(tmp_path) == before
+    sparsify(tmp_path, *words, "sparsify.epochs=2")
+    source, twin = (Zoo.open(tmp_path / "zoos" / name) for name in ("digits_seed", "digits_seed_vd"))
+    assert twin.epochs == [0, 1, 2]
+    assert twin.description["spec"]["start"]["epoch"] == 1
+    for kind in ("vd", "magnitude"):
+        sparsify(tmp_path, *words, f"sparsify={kind}", "sparsify.epoch=0", f"sparsify.twin={kind}_of_0")
+        early = Zoo.open(tmp_path / "zoos" / f"{kind}_of_0")
+        for layer in ("conv1.weight", "fc2.weight"):
+            began = source.weights(epochs=[0], layers=[layer])
+            np.testing.assert_array_equal(early.weights(epochs=[0], layers=[layer]), began)
+        assert early.description["command"].startswith("python run.py")
+        assert "task=sparsify" in early.description["command"]
+        assert "zoo.start" not in early.description["command"]
+    with pytest.raises(UserError, match=r"^sparsify\.epoch: epoch 3 is not stored in zoo 'digits_seed'"):
+        sparsify(tmp_path, *words, "sparsify.epoch=3", "sparsify.twin=late")
+
+
+def test_a_source_that_was_made_again_is_told(tmp_path):
+    """Its twin began as other networks: the finished one is not taken for its, nor is a half trained one gone on with."""
+    source = train(tmp_path, *ZOO[:4], "zoo.models=4", "zoo.epochs=0")
+    first = copied(source, "src", lambda _, weights: np.where(np.arange(4)[:, None] == 2, np.nan, weights))
+    sparsify(tmp_path, "zoo.name=src", "zoo.models=4", "sparsify.epochs=1")
+    sparsify(tmp_path, "zoo.name=src", "zoo.models=4", "sparsify.epochs=1")
+    shutil.rmtree(first.path)
+    copied(source, "src")
+    before = hashes(tmp_path)
+    for words in ([], ["sparsify.epochs=2"]):
+        with pytest.raises(
+            UserError, match="model 2 of zoo 'src_vd' began as another network than model 2 of zoo 'src' is at"
+        ):
+            sparsify(tmp_path, "zoo.name=src", "zoo.models=4", "sparsify.epochs=1", *words)
+    assert (
+        hashes(tmp_path)["zoos/src_vd/weights/00000-00003/epoch-0001.safetensors"]
+        == (before["zoos/src_vd/weights/00000-00003/epoch-0001.safetensors"])
+    )
+
+
+def test_the_name_of_the_kept_weights_is_taken(root, tmp_path):
+    (tmp_path / "zoos").mkdir()
+    (tmp_path / "zoos" / "digits_seed").symlink_to(root / "zoos" / "digits_seed")
+    sparsify(tmp_path, "sparsify=magnitude", "sparsify.epochs=1", "sparsify.twin=mine_masked")
+    with pytest.raises(UserError, match=r"mine_masked is there, but holds no kept weights of a twin 'mine'"):
+        sparsify(tmp_path, "sparsify.twin=mine", "sparsify.epochs=0")
+    assert not (tmp_path / "zoos" / "mine").exists(), "nothing was trained"
+    sparsify(tmp_path, "sparsify.twin=other", "sparsify.epochs=0")
+    shutil.rmtree(tmp_path / "zoos" / "other")
+    with pytest.raises(
+        UserError, match=r"other_masked is there, but holds no kept weights of a twin 'other' that is there"
+    ):
+        sparsify(tmp_path, "sparsify.twin=other", "sparsify.epochs=0", "sparsify.divergence_rate=0.1")
+
+
+def test_one_writes_the_kept_weights_and_others_wait(root, monkeypatch):
+    """Several shards may find the twin finished."""
+    written = []
+
+    def write(config, twin):
+        with pytest.raises(UserError, match="held"), locked(twin.path / ".lock", busy="held"):
+            pass
+        written.append(twin.name)
+
+    monkeypatch.setattr("zoo.sparsify.store_masked", write)
+    sparsify(root, "sparsify=vd", "sparsify.divergence_rate=0.01")
+    assert written == ["digits_seed_vd"]
+
+
+def test_imported_models_without_seeds_and_their_images(tmp_path):
+    """Each has a seed of its own, its number; images are those on which their accuracies are those on record."""
+    source = train(tmp_path, *ZOO[:4], "zoo.models=4")
+    source.description["dataset"] = source.description["dataset"] | {"fingerprint": None}
+    copied(source, "imp", rows=source.models.assign(seed=-1), spec={"kind": "imported"})
+    sparsify(tmp_path, "zoo.name=imp", "zoo.models=4", "sparsify.epochs=0")
+    assert Zoo.open(tmp_path / "zoos" / "imp_vd").models["seed"].tolist() == [0, 1, 2, 3]
+    sparsify(
+        tmp_path, "zoo.name=imp", "zoo.models=4", "sparsify.epochs=0", "sparsify.shared_seed=true", "sparsify.twin=one"
+    )
+    assert Zoo.open(tmp_path / "zoos" / "one").models["seed"].tolist() == [0] * 4
+    copied(source, "far", spec={"kind": "imported"}, scores=lambda rows: rows.assign(test_acc=rows["test_acc"] + 0.1))
+    for words, said in (
+        (["dataset.train_size=100"], "train_size=200.*train_size=100"),
+        (["zoo.name=far"], r"other images than .*: test accuracies of 4 models are up to 10\.0 % off those on record"),
+    ):
+        with pytest.raises(UserError, match=said):
+            sparsify(tmp_path, "zoo.name=imp", "zoo.models=4", *words)
+
+
 def test_one_seed_for_all(root, tmp_path):
     (tmp_path / "zoos").mkdir()
     (tmp_path / "zoos" / "digits_seed").symlink_to(root / "zoos" / "digits_seed")
@@ -175,6 +299,26 @@ def test_cards_say_what_twins_are(root):
     assert "parsity" not in (root / "zoos" / "digits_seed" / "README.md").read_text()
 
 
+def test_analysis_sets_sparsity_beside_accuracy(root, tmp_path):
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    words = ["analysis.map_states=0", "analysis.probes=[]", "analysis.cka_images=5"]
+    for name in ("digits_seed_vd_masked", "digits_seed"):
+        analyse_zoo(configure(tmp_path, *ZOO[:4], f"zoo.name={name}", *words))
+    folder, zoo = tmp_path / "analysis" / "digits_seed_vd_masked", Zoo.open(root / "zoos" / "digits_seed_vd_masked")
+    found, metrics = pd.read_csv(folder / "sparsity.csv").set_index("epoch"), zoo.metrics.set_index("epoch")
+    assert found.index.tolist() == [0, 1, 2, 3]
+    assert found.columns.tolist() == [
+        "n", "accuracy", "accuracy_std", "sparsity", "sparsity_std", "conv1", "conv2", "conv3", "fc1", "fc2"
+    ]  # fmt: skip
+    assert (found["n"] == 20).all()
+    for column, mean, std in (("test_acc", "accuracy", "accuracy_std"), ("sparsity", "sparsity", "sparsity_std")):
+        assert found.loc[3, mean] == pytest.approx(100 * metrics.loc[3, column].mean())
+        assert found.loc[3, std] == pytest.approx(100 * metrics.loc[3, column].std(ddof=0))
+    assert found.loc[2, "fc1"] == pytest.approx(100 * metrics.loc[2, "sparsity_fc1"].mean())
+    assert "Sparsity of digits_seed_vd_masked and its layers" in (folder / "card.html").read_text()
+    assert "Sparsity" not in (tmp_path / "analysis" / "digits_seed" / "card.html").read_text()
+
+
 def test_twins_of_networks_with_batchnorm(tmp_path):
     """They are modules, trained with a schedule as ResNets are; their twins have running statistics of their own."""
     words = ["arch=resnet18", "arch.protocol=plain", "arch.module=tests.populations.Normed", "zoo.grid.activation=[relu]",
@@ -204,11 +348,17 @@ def test_twins_of_networks_with_batchnorm(tmp_path):
         (["sparsify.twin=digits_seed"], "sparsify.twin: got 'digits_seed', which is the zoo itself"),
         (["sparsify.name=vb"], "sparsify.name: got 'vb'"),
         (["sparsify.schedule=cosine"], "sparsify.schedule: got 'cosine'"),
-        (["zoo.divergence_rate=0.1"], "only variances diverge"),
+        (["zoo.divergence_rate=0.1"], "only variances diverge: use task=sparsify and sparsify.divergence_rate"),
+        (["zoo.name=a_masked", "sparsify.twin=a"], "kept weights would be 'a_masked', which is the zoo itself"),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(words, said):
     assert said in problems("task=sparsify", *words)
+
+
+def test_a_part_of_a_source_that_is_larger_than_the_preset():
+    assert problems("task=sparsify", "zoo.name=imported", "zoo.models=100") == ""
+    assert "the spec has 64 models" in problems("task=zoo", "zoo.models=100")
 
 
 def test_a_twin_is_held_to_its_source(root):

@@ -12,8 +12,9 @@ import pytest
 
 import sweep
 from run import CONFIG_DIR
-from tests.integration.test_train_zoo import hashes
+from tests.integration.test_train_zoo import configure, hashes, train
 from zoo import Zoo
+from zoo.sparsify import sparsify_zoo
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, str(ROOT / "sweep.py")]
@@ -220,6 +221,19 @@ def test_an_interrupt_stops_the_sweep(tmp_path):
     assert process.returncode == 130, errors
     assert "the same command" in errors
     assert output.count("jobs to do") == 1, "it did not begin again"
+
+
+def test_a_twin_is_done_that_has_all_models_of_its_source(tmp_path):
+    """Also of one that has fewer than its preset, unless the rest is to be trained in the same sweep."""
+    made_of = ["zoo=digits_seed", "zoo.epochs=0", "dataset.train_size=60", "sparsify.epochs=0"]
+    train(tmp_path, *made_of, "zoo.models=4")
+    config = configure(tmp_path, *made_of, "task=sparsify")
+    config.overrides = [f"paths.root={tmp_path}", "logger=none", *made_of, "task=sparsify"]
+    with sweep.composing():
+        sparsify_zoo(config)
+        for stages, undone in (("sparsify", 0), ("zoo,sparsify", 1)):
+            asked, _ = sweep.read_words([*made_of, f"stages={stages}", f"paths.root={tmp_path}"])
+            assert len(sweep.Sweep(asked).missing("sparsify")) == undone
 
 
 def test_marks_that_cannot_be_read_count_for_nothing(tmp_path):
