@@ -20,6 +20,7 @@ from zoo.store import FACTORS
 
 log = logging.getLogger(__name__)
 
+TOLD_BY = 200  # of a model's first weights: enough to tell it from others
 PUBLISHED = Path(__file__).with_name("published_zoos.csv")  # Model Zoos (2022), Tables 2 and 3
 
 
@@ -116,7 +117,9 @@ def across_table(config: Any, zoo: Zoo) -> pd.DataFrame:
     states, features = _states(config, zoo, probe_epochs(config, zoo), chosen.targets)
     for name in chosen.others:
         other = Zoo.open(zoo.path.with_name(name))
-        fitted, known = _states(config, other, probe_epochs(config, other), chosen.targets, _untested(zoo, other))
+        if not len(untested := _untested(zoo, other)):
+            continue
+        fitted, known = _states(config, other, probe_epochs(config, other), chosen.targets, untested)
         for feature, values in [(name, values) for name, values in features.items() if name in known]:
             if known[feature].shape[1] != values.shape[1]:
                 raise UserError(
@@ -135,11 +138,16 @@ def across_table(config: Any, zoo: Zoo) -> pd.DataFrame:
 
 def _untested(zoo: Zoo, other: Zoo) -> np.ndarray:
     """The ids of another zoo's models without those of its train and validation splits that are this zoo's test models:
-    of the same seed, factors and images. Imported models whose seed is not known are taken for others."""
-    same = ["seed", *FACTORS]
-    rows, tested = other.models, zoo.models.query("split == 'test' and seed >= 0")[same].drop_duplicates()
-    if other.description["dataset"].get("fingerprint") != zoo.description["dataset"].get("fingerprint"):
-        return rows["model_id"].to_numpy()
+    of the same seed and factors, trained on the same images from the same weights."""
+    images, theirs = ([z.description["dataset"].get(key) for key in ("name", "fingerprint")] for z in (zoo, other))
+    if images != theirs:
+        return other.models["model_id"].to_numpy()
+    same = ["seed", *FACTORS, "began"]
+    rows, tested = (
+        z.models.assign(began=[row.tobytes() for row in z.weights(epochs=[0], columns=slice(TOLD_BY))[:, 0]])
+        for z in (other, zoo)
+    )
+    tested = tested.loc[tested["split"] == "test", same].drop_duplicates()
     matched = rows[same].merge(tested, how="left", on=same, indicator="where")["where"].to_numpy() == "both"
     leaks = matched & (rows["split"] != "test").to_numpy()
     if leaks.any():

@@ -40,6 +40,8 @@ def analyse_zoo(config: Any) -> None:
     """
     zoo, images = _open(config)
     check(config, zoo)
+    sources = [zoo, *(Zoo.open(zoo.path.with_name(name)) for name in config.analysis.others)]
+    about = {"command": command(config), "made_from": {source.name: source.content for source in sources}}
     folder = Path(config.paths.root) / "analysis" / zoo.name
     folder.mkdir(parents=True, exist_ok=True)
     found = measure(zoo, images, config)
@@ -83,8 +85,6 @@ def analyse_zoo(config: Any) -> None:
         write_file(folder / "map.csv", table.to_csv(index=False).encode())
         figures["map"] = map_figure(table, zoo.name, written["neighbours"])
     card = write_cards(folder, zoo, found, figures, shown)
-    sources = [zoo, *(Zoo.open(zoo.path.with_name(name)) for name in config.analysis.others)]
-    about = {"command": command(config), "made_from": {source.name: source.content for source in sources}}
     write_file(folder / "about.json", json.dumps(about, indent=1).encode())  # the last: what is older has an older one
     console.print(f"Tables and card: {card}", highlight=False, soft_wrap=True)
 

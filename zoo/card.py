@@ -55,8 +55,6 @@ def _training(protocol: Any, epochs: int) -> str | None:
         return None
     schedule = {"constant": "constant learning rate", "onecycle": "OneCycle learning rate"}[protocol["schedule"]]
     words = [f"{epochs} epoch{'s' * (epochs != 1)}", f"batches of {protocol['batch_size']}", schedule, "cross-entropy"]
-    if "divergence" in protocol.get("loss", ""):
-        words.append("losses with the weighted divergence of variational dropout")
     if "divergence_rate" in protocol:
         words.append(f"variational dropout, whose divergence weighs {protocol['divergence_rate']:g} more each epoch")
     if "pruned" in protocol:

@@ -207,7 +207,10 @@ def find_reader(name: str) -> Reader:
     with naming("dataset.reader"):
         if "." not in name:
             raise UserError(f"{name} is none of {', '.join(READERS)} and no package.module.function")
-        return find(name)
+        found = find(name)
+        if not callable(found):
+            raise UserError(f"{name} is no function")
+        return found
 
 
 def _check_splits(config: DatasetConfig, protocol: str, splits: Splits) -> None:

@@ -88,7 +88,7 @@ def import_zoo(config: Config) -> None:
         problems.setdefault(trial.path.name, []).extend(found)
     print_summary(zoo)
     if arch.variational:
-        store_masked(config, zoo)
+        store_masked(zoo)
     _report(config, problems)
     _check_accuracy(config, zoo)
 
@@ -176,18 +176,19 @@ def describe(config: Config, arch: Architecture, last: int, trials: list[Trial])
         spec["start"] = {"zoo": config.zoo.name.removesuffix("_vd")}
     protocol = training_protocol(config)
     ours = any("split" in trial.params for trial in trials)  # which only task=export writes
-    # Losses of published twins have the weighted divergence in them (Model Zoos, its code); ours have not.
-    diverging = {"loss": "cross_entropy + divergence"} if arch.variational and not ours else {}
+    about = "Imported from the raw layout." + ("" if ours else " Trained by others, with the published code.")
+    if arch.variational and not ours:
+        about += " Losses have the weighted divergence of variational dropout in them."  # as their code has it
     published = config.zoo.published
     batch_sizes = Counter(trial.params.get("batch_size", protocol.batch_size) for trial in trials)
     usual = int(batch_sizes.most_common(1)[0][0])
     return {
         "name": config.zoo.name,
-        "about": "Imported from the raw layout." + ("" if ours else " Trained by others, with the published code."),
+        "about": about,
         "published": f"the sparsified twin of {published}" if published and arch.variational else published,
         "license": config.zoo.license or (None if ours else "CC-BY-4.0"),  # as all that are published
         "spec": spec,
-        "protocol": {"batch_size": usual, "schedule": protocol.schedule, "loss": "cross_entropy"} | diverging,
+        "protocol": {"batch_size": usual, "schedule": protocol.schedule, "loss": "cross_entropy"},
         "arch": arch.to_dict(),
         "dataset": {
             "name": config.dataset.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pkgutil import resolve_name
 from typing import Any
 
@@ -15,7 +16,19 @@ def find(path: str) -> Any:
         UserError: if there is none, or the module fails when it is imported.
     """
     try:
-        return resolve_name(path)
-    except Exception as error:  # the module is the user's own, and may fail in any way
+        return _resolved(path)
+    except (Exception, SystemExit) as error:  # the module is the user's own, and may fail in any way
         kind = "" if isinstance(error, ImportError | AttributeError) else f"{type(error).__name__}: "
         raise UserError(f"{path} cannot be imported ({kind}{error})") from error
+
+
+def _resolved(path: str) -> Any:
+    try:
+        return resolve_name(path)
+    except AttributeError:  # perhaps only because the module lacks something that it imports
+        try:
+            import_module(path.rpartition(".")[0])
+        except ImportError as error:
+            if error.name and not f"{path}.".startswith(f"{error.name}."):
+                raise
+        raise

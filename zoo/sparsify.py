@@ -19,11 +19,12 @@ from zoo.architecture import Architecture
 from zoo.config import derive, folder_problems
 from zoo.errors import UserError, naming
 from zoo.files import locked
+from zoo.images import ImageData
 from zoo.networks import MOST_APART, accuracies_apart
 from zoo.spec import SCHEDULES
 from zoo.start import TRAINING_FACTORS
 from zoo.store import Zoo
-from zoo.training import command, open_zoo, train_zoo, zoo_images
+from zoo.training import command, console, open_zoo, train_zoo, zoo_images
 
 # Options of each kind.
 KINDS = {"vd": {"divergence_rate"}, "magnitude": {"share", "steps"}}
@@ -115,13 +116,8 @@ def sparsify_zoo(config: Any) -> None:
             f"zoo.name: {name} has variances already: sparsify its source, or {name}_masked, its kept weights"
         )
     images = zoo_images(config, source)
-    if source.imported:  # whose images have no fingerprint; the published code compares accuracies, too
-        apart = accuracies_apart(config, source, images)
-        if len(apart) and apart.max() > MOST_APART:
-            raise UserError(
-                f"zoo {name!r} was trained on other images than the configuration gives: test accuracies of {len(apart)} models "
-                f"are up to {100 * apart.max():.1f} % off those on record; use the zoo's own dataset overrides"
-            )
+    if source.description["dataset"]["fingerprint"] is None:  # it was imported
+        _compare_accuracies(config, source, images)
     if chosen.name == "vd":
         _refuse_taken(config, source)
     protocol = source.description["protocol"]
@@ -131,8 +127,9 @@ def sparsify_zoo(config: Any) -> None:
             "zoo's own overrides"
         )
     # Of the source's command line, what it starts from and what it prunes is no concern of the twin's.
-    words = ["task=zoo", f"zoo.name={twin_name(config)}", f"zoo.start.zoo={name}"]
-    words.append(f"zoo.start.epoch={start_epoch(config, source)}")
+    epoch = start_epoch(config, source)
+    made_by = command(config) + f" sparsify.epoch={epoch}" * (chosen.epoch is None)
+    words = ["task=zoo", f"zoo.name={twin_name(config)}", f"zoo.start.zoo={name}", f"zoo.start.epoch={epoch}"]
     words += ["zoo.start.split=null", "zoo.start.seed=null", "zoo.pruned.share=0.0", f"zoo.epochs={chosen.epochs}"]
     words += [f"zoo.grid.{factor}={values}" for factor, values in trained_with(source, chosen.lr).items()]
     words.append(f"zoo.schedule={chosen.schedule or protocol['schedule']}")
@@ -140,14 +137,27 @@ def sparsify_zoo(config: Any) -> None:
         words.append(f"zoo.start.seed={max(0, source.models['seed'].iloc[0])}")  # -1: not known
     if chosen.name == "magnitude":
         words += [f"zoo.pruned.share={chosen.share}", f"zoo.pruned.epochs={chosen.steps}"]
-        train_zoo(derive(config, *words), command(config))
+        train_zoo(derive(config, *words), made_by)
         return
     words += ["++arch.variational=true", f"zoo.divergence_rate={chosen.divergence_rate}"]
-    train_zoo(derive(config, *words), command(config))
+    train_zoo(derive(config, *words), made_by)
     twin = Zoo.open(source.path.with_name(twin_name(config)))
     if twin.finished:  # else other shards are still at it
         with locked(twin.path / ".lock"):  # several may have found it finished
-            store_masked(config, twin)
+            store_masked(twin)
+
+
+def _compare_accuracies(config: Any, source: Zoo, images: ImageData) -> None:
+    """Tell if these seem to be other images than the zoo's, before its twin is begun; the published code asserts it, too."""
+    if (source.path.with_name(twin_name(config)) / "zoo.json").exists():
+        return
+    apart = accuracies_apart(config, source, images)
+    if len(apart) and apart.max() > MOST_APART:
+        console.print(
+            f"[bold]Test accuracies of {len(apart)} models of zoo {source.name} are up to {100 * apart.max():.1f} % off those on "
+            "record[/bold]: these are other images than the zoo's, or they were prepared in another way.",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def _refuse_taken(config: Any, source: Zoo) -> None:
@@ -183,7 +193,7 @@ def trained_with(source: Zoo, lr: float | None) -> dict[str, list[Any]]:
     return found
 
 
-def store_masked(config: Any, twin: Zoo) -> Zoo:
+def store_masked(twin: Zoo) -> Zoo:
     """The kept weights of a zoo with variances as a zoo of the plain architecture: <its name>_masked, all its epochs.
 
     Scores are those of the twin: in evaluation, its networks are these.
@@ -197,7 +207,7 @@ def store_masked(config: Any, twin: Zoo) -> Zoo:
         "spec": {"kind": "masked", "zoo": twin.name, "start": twin.description["spec"]["start"]},
         "arch": arch.plain().to_dict(),
         "metrics": [m for m in twin.description["metrics"] if not m.startswith("weight_max")],
-        "command": command(config),
+        "command": twin.description["command"],
     }
     rows, metrics = (
         twin.models.drop(columns=["status", "diverged_epoch"]),

@@ -47,6 +47,8 @@ MAY_CHANGE = {
     "command",
     "measured",
     "license",
+    "published",
+    "about",
 }  # everything else in zoo.json identifies the zoo
 ROOT_FILES = ["zoo.json", "models.parquet", "metrics.parquet", "README.md"]
 
@@ -293,7 +295,7 @@ class Zoo:
     @property
     def identity(self) -> str:
         """sha256 of all that determines the models, their splits among it: equal for a zoo that was made again."""
-        kept = {k: v for k, v in self.description.items() if k not in MAY_CHANGE | {"name", "about", "published"}}
+        kept = {k: v for k, v in self.description.items() if k not in MAY_CHANGE | {"name"}}
         rows = self._read_models().drop(columns=["status", "diverged_epoch"])
         return hashlib.sha256(_json(kept) + rows.to_csv(index=False).encode()).hexdigest()
 

@@ -268,6 +268,13 @@ def test_no_probe_is_fitted_on_models_that_are_tested(root, caplog):
     fitted, validated = (split_of(values, states, "test_acc", part) for part in ("train", "val"))
     by_hand = ridge(fitted, validated, split_of(here.weights.numpy(), here.table, "test_acc", "test"))
     assert score["value"] == by_hand.value
+    began = {0: np.random.default_rng(0).normal(size=(24, zoo.n_parameters)).astype(np.float32)}
+    copied(zoo, "of_other_weights", lambda epoch, weights: began.get(epoch, weights), rows)
+    across_table(configure(root, *WORDS, "analysis.others=[of_other_weights]"), zoo)
+    assert caplog.text.count("nothing is fitted on") == 1, "populations and twins are of like seeds and other weights"
+    few = rows[tested].assign(model_id=range(tested.sum()))
+    copied(zoo, "all_tested", lambda _, weights: weights[tested], few, lambda scores: scores[tested.to_numpy()])
+    assert across_table(configure(root, *WORDS, "analysis.others=[all_tested]"), zoo).empty
     leaking = split_of(there.weights.numpy(), there.table, "test_acc", "train")
     tested_here = split_of(here.weights.numpy(), here.table, "test_acc", "test")
     assert score["value"] != ridge(leaking, validated, tested_here).value

@@ -231,7 +231,7 @@ def test_a_sparsified_twin(tmp_path):
     for zoo in (twin, masked):
         card = (zoo.path / "README.md").read_text()
         assert "the sparsified twin of one of theirs" in card
-        assert "losses with the weighted divergence" in card, "as published ones are; those of plain networks are less"
+        assert "Losses have the weighted divergence" in card, "as published ones have; those of plain networks are less"
 
 
 def test_a_resnet_with_its_running_statistics(tmp_path, capsys):

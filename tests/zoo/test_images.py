@@ -215,9 +215,9 @@ def test_file_that_the_config_forgot_is_named(tmp_path):
         load_images(replace(read_config("mnist"), files={}), "plain", None, tmp_path, [])
 
 
-@pytest.mark.parametrize("reader", ["idxx", "zoo.readers.nothing", "no_such_package.function"])
+@pytest.mark.parametrize("reader", ["idxx", "zoo.readers.nothing", "no_such_package.function", "json.decoder"])
 def test_unknown_reader_is_refused(reader, tmp_path):
-    with pytest.raises(UserError, match=f"^dataset.reader: {reader} (is none of|cannot be imported)"):
+    with pytest.raises(UserError, match=f"^dataset.reader: {reader} (is none of|cannot be imported|is no function)"):
         load_images(replace(read_config("digits"), reader=reader), "plain", 28, tmp_path, [])
 
 

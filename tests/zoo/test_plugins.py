@@ -20,6 +20,7 @@ def test_what_a_path_names():
         ("part = nothing\n", "NameError: name 'nothing' is not defined"),
         ("1 / 0\n", "ZeroDivisionError: division by zero"),
         ("import no_such_package\n", "No module named 'no_such_package'"),
+        ("raise SystemExit('no more')\n", "SystemExit: no more"),
         ("other = 1\n", "module '.*' has no attribute 'part'"),
         (None, "No module named"),
     ],
@@ -31,3 +32,16 @@ def test_a_module_may_fail_in_any_way(tmp_path, monkeypatch, text, said):
         (tmp_path / f"{name}.py").write_text(text)
     with pytest.raises(UserError, match=rf"^{name}\.part cannot be imported \({said}"):
         find(f"{name}.part")
+
+
+def test_what_a_module_of_a_package_lacks_is_named(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "__init__.py").touch()
+    (tmp_path / "my_package" / "nets.py").write_text("import no_such_package\n\n\nclass Net:\n    pass\n")
+    with pytest.raises(
+        UserError, match=r"^my_package\.nets\.Net cannot be imported \(No module named 'no_such_package'\)"
+    ):
+        find("my_package.nets.Net")
+    with pytest.raises(UserError, match=r"no attribute 'nothing'"):
+        find("zoo.store.Zoo.nothing")
