@@ -212,13 +212,13 @@ def test_what_is_there_is_neither_drawn_nor_audited_again(root, monkeypatch):
 
 
 def test_any_engine_finds_the_same(root):
-    config = configure(root, *TINY, "sampler=kde", "population.name=audited")
+    config = configure(root, *TINY, "sampler=kde", "population.name=by_any_engine")
     sample_population(config)
     found = []
     for engine in ("fused", "torch", "loop"):
-        (root / "audits" / "audited.csv").unlink(missing_ok=True)
+        (root / "audits" / "by_any_engine.csv").unlink(missing_ok=True)
         found.append(
-            audit_population(configure(root, *TINY, "sampler=kde", "population.name=audited", f"engine={engine}"))
+            audit_population(configure(root, *TINY, "sampler=kde", "population.name=by_any_engine", f"engine={engine}"))
         )
     for other in found[1:]:
         for measure in ("accuracy", "nearest", "within", "zoo_within", "ensemble"):
