@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader
@@ -97,7 +98,26 @@ def _changed(root: Path) -> dict[str, str]:
         if isinstance(source, dict) and source["name"] in zoos and zoos[source["name"]].identity != source["identity"]:
             words = f"The population {population.name} is of an earlier state of zoo {source['name']}"
             changed[words] = population.description["command"]
+    for tuned in zoos.values():
+        spec = tuned.description["spec"]
+        source = zoos.get(spec["start"]["zoo"]) if spec.get("kind") == "fine_tuned" else None
+        if source and tuned.finished and source.finished and not _began_there(tuned, source):
+            words = f"The zoo {tuned.name} began as models of an earlier state of zoo {source.name}"
+            changed[words] = tuned.description["command"]
     return changed
+
+
+def _began_there(tuned: Zoo, source: Zoo) -> bool:
+    """Whether the models of a fine-tuned zoo began, as their first layers say, as what the zoo they started from holds now."""
+    models, epoch, first = (
+        tuned.models["start_model"],
+        tuned.description["spec"]["start"]["epoch"],
+        tuned.layout[0]["name"],
+    )
+    if models.max() >= source.n_models or epoch not in source.epochs:
+        return False
+    there = source.weights(models=models, epochs=[epoch], layers=[first])
+    return np.array_equal(tuned.weights(epochs=[0], layers=[first]), there, equal_nan=True)
 
 
 def _zoos_side_by_side(folders: list[Path]) -> dict[str, Any]:

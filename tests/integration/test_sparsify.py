@@ -9,6 +9,7 @@ import torch
 from hydra import initialize_config_dir
 
 import run
+from analysis.report import write_report
 from analysis.zoo_analysis import analyse_zoo
 from tests.integration.test_command_line import problems
 from tests.integration.test_train_zoo import configure, hashes, train
@@ -179,8 +180,14 @@ def test_a_source_that_was_made_again_is_told(tmp_path):
     first = copied(source, "src", lambda _, weights: np.where(np.arange(4)[:, None] == 2, np.nan, weights))
     sparsify(tmp_path, "zoo.name=src", "zoo.models=4", "sparsify.epochs=1")
     sparsify(tmp_path, "zoo.name=src", "zoo.models=4", "sparsify.epochs=1")
+    config = configure(tmp_path, *ZOO[:4], "zoo.name=src", "analysis.map_states=0", "analysis.probes=[]")
+    analyse_zoo(config)
+    write_report(config)
+    assert "earlier state" not in (tmp_path / "report.html").read_text()
     shutil.rmtree(first.path)
     copied(source, "src")
+    write_report(config)
+    assert "The zoo src_vd began as models of an earlier state of zoo src" in (tmp_path / "report.html").read_text()
     before = hashes(tmp_path)
     for words in ([], ["sparsify.epochs=2"]):
         with pytest.raises(
