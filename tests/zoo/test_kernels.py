@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
@@ -21,32 +21,60 @@ from zoo.images import Images
 from zoo.philox import random_words
 
 
-def evaluate(function, x):
-    return np.array([function(np.float32(value)) for value in x], np.float64)
-
-
 @pytest.mark.parametrize(
-    ("function", "exact", "low", "high"),
-    [(numerics.tanh, np.tanh, -12, 12), (numerics.exp, np.exp, -80, 80)],
+    ("function", "exact", "low", "high"), [(numerics.exp, np.exp, -87, 88), (numerics.log, np.log, 1e-30, 1e30)]
 )
 def test_functions_are_exact_to_a_few_units_in_the_last_place(function, exact, low, high):
-    x = np.random.default_rng(0).uniform(low, high, 20_000).astype(np.float32)
-    expected = exact(x.astype(np.float64))
-    assert (np.abs(evaluate(function, x) - expected) <= 6e-7 * np.abs(expected) + 1e-30).all()
+    random = np.random.default_rng(0)
+    x = random.uniform(low, high, 20_000) if low < 0 else np.exp(random.uniform(np.log(low), np.log(high), 20_000))
+    x = x.astype(np.float32)
+    expected, ours = exact(x.astype(np.float64)), np.array([function(value) for value in x], np.float64)
+    assert (np.abs(ours - expected) <= 6e-7 * np.abs(expected) + 1e-30).all()
 
 
-def test_gelu_is_exact_where_it_is_next_to_nothing():
-    """Relative to its own size down to 1e-36: Adam makes whole steps of gradients however small. x^2 / 2 is rounded, which
-    exp makes an error of x^2 / 2 units in the last place."""
-    x = np.random.default_rng(0).uniform(-12.5, 12.5, 20_000).astype(np.float32)
+def exact_activation(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An activation and its derivative in float64, each by a formula that does not cancel."""
+    small = np.exp(-np.abs(x))
+    if name == "tanh":
+        return np.tanh(x), 4 * small**2 / (1 + small**2) ** 2
+    if name == "sigmoid":
+        return special.expit(x), small / (1 + small) ** 2
+    if name == "gelu":
+        return x * special.ndtr(x), special.ndtr(x) + x * stats.norm.pdf(x)
+    return np.maximum(x, 0), (x > 0).astype(float)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@given(st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=50))
+@example(list(np.linspace(-50, 50, 100_001)))
+@example([sign * 10.0**power for sign in (-1, 1) for power in range(-30, 2)])
+def test_activations_and_their_derivatives_are_exact_relative_to_their_own_size(name, values):
+    """However small they are, down to 1e-37: Adam makes whole steps of gradients that are next to nothing."""
+    x = np.array(values, np.float32)
     n, a = len(x), x.astype(np.float64)
     arena = np.concatenate([x, np.zeros_like(x)])
-    numerics.activate(arena, 0, n, n, numerics.GELU)
-    below, slope = special.ndtr(a), stats.norm.pdf(a)
-    allowed = 6e-7 + 6e-8 * a * a / 2
-    assert (np.abs(arena[:n] - a * below) <= allowed * np.abs(a * below)).all()
-    # The derivative is a difference of these two left of 0, and of their sizes its error is.
-    assert (np.abs(arena[n:] - (below + a * slope)) <= allowed * (below + np.abs(a) * slope)).all()
+    numerics.activate(arena, 0, n, n, numerics.ACTIVATION_CODES[name])
+    value, slope = exact_activation(name, a)
+    # gelu: x^2 / 2 is rounded, which exp makes an error of x^2 / 2 units in the last place. Its derivative is a difference
+    # of two numbers left of 0, and of their sizes its error is.
+    allowed = 6e-7 + (6e-8 * a * a / 2 if name == "gelu" else 0)
+    size = special.ndtr(a) + np.abs(a) * stats.norm.pdf(a) if name == "gelu" else np.abs(slope)
+    assert (np.abs(arena[:n] - value) <= allowed * np.abs(value) + 1e-37).all()
+    assert (np.abs(arena[n:] - slope) <= allowed * size + 1e-37).all()
+
+
+@given(st.lists(st.floats(-60, 60, width=32), min_size=2, max_size=20), st.data())
+def test_the_gradient_of_the_loss_is_exact_where_the_network_is_sure(logits, data):
+    """The label's, too: its probability minus 1 is nothing in float32 where the exact gradient is 1e-9."""
+    n, label = len(logits), data.draw(st.integers(0, len(logits) - 1))
+    arena = np.array([*logits, *[0] * n], np.float32)
+    loss = numerics.cross_entropy(arena, 0, n, n, label, np.float32(0.1))
+    exact = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
+    judge = torch.nn.functional.cross_entropy(exact[None], torch.tensor([label]))
+    assert loss == pytest.approx(judge.item(), rel=1e-5, abs=1e-5)
+    p = exact.detach().softmax(0)
+    p[label] = -torch.cat([p[:label], p[label + 1 :]]).sum()
+    np.testing.assert_allclose(arena[n:], 0.1 * p.numpy(), rtol=1e-5, atol=1e-37)
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(0, 9), st.integers(1, 100), st.integers(0, 10**5), st.integers(1, 200))

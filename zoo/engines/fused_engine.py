@@ -39,8 +39,8 @@ class FusedEngine(Engine):
         self.limits = parts.limits(self.arch, self.plan) if self.arch.variational else None
         factors, momenta = schedule_table(self.protocol, self.steps_per_epoch)
         self.factors, self.momenta = np.array(factors), np.array(momenta)
-        places = self.arch.image[1] * self.arch.image[2]
-        self.mean, self.std = (np.tile(values.numpy(), places) for values in (self.data.mean, self.data.std))
+        pixel_values = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(-1, self.arch.image[0], 1, 1)
+        self.levels = self.data.normalise(pixel_values)[:, :, 0, 0].contiguous().numpy()  # [256, channels]
         self.pixels, self.labels = _channels_last(self.data.train)
         self.scratch: queue.SimpleQueue[_Scratch] = queue.SimpleQueue()
         for _ in range(self.threads):
@@ -109,7 +109,7 @@ class FusedEngine(Engine):
             p = float(row["dropout"])
             with self._memory() as scratch:
                 self.train_model(
-                    self.pixels, self.labels, self.mean, self.std, order, first, last, self.protocol.batch_size,
+                    self.pixels, self.labels, self.levels, order, first, last, self.protocol.batch_size,
                     self.weights[i], self.first[i], self.second[i], self.moved[i], scratch.gradient, *scratch.forward,
                     scratch.words, ACTIVATION_CODES[row["activation"]], row["optimizer"] == "adam", float(row["lr"]),
                     np.float32(row["weight_decay"]), np.uint64(round(p * 2.0**32)), np.float32(1 / (1 - p)),
@@ -124,8 +124,8 @@ class FusedEngine(Engine):
     def finish_epoch(self) -> Scores:
         """Running averages of the epoch.
 
-        The kernel may reorder arithmetic and so does not pass on what is not a number as it should. A model whose
-        weights are not all finite has diverged: it becomes, as it would in PyTorch a step later, not a number throughout.
+        A model whose weights are not all finite has diverged: it becomes, as it would in PyTorch a step later, not a number
+        throughout.
         """
         diverged = ~np.isfinite(self.weights).all(axis=1)
         for rows in (self.weights, self.first, self.second):
@@ -158,7 +158,7 @@ class FusedEngine(Engine):
             activation = ACTIVATION_CODES[self.rows[i]["activation"]]
             with self._memory() as scratch:
                 self.evaluate_model(
-                    pixels, labels, self.mean, self.std, self.weights[i], *scratch.forward, activation, loss[i], correct[i],
+                    pixels, labels, self.levels, self.weights[i], *scratch.forward, activation, loss[i], correct[i],
                     logits[i], *((scratch.effective, self.limits) if self.limits is not None else ()),
                 )  # fmt: skip
 

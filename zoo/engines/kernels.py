@@ -5,7 +5,7 @@
 2. `plan` lays out memory. Maps are [row][column][channel], channels innermost and padded to whole vectors, so that a
    vector holds the channels of one place. The gradient goes back through a pool's winner only: a quarter of the work.
 3. `source` writes the code of this architecture: convolutions unrolled into registers, sizes as constants.
-4. `compiled` compiles it once and keeps it on disk, under a hash of all it depends on.
+4. `compiled` compiles it once and keeps it on the disk, under a hash of all that it depends on.
 
 `print(source(architecture))` shows the code.
 """
@@ -14,8 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
+import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +28,7 @@ from types import ModuleType
 import llvmlite
 import numba
 import numpy as np
+from numba.core.registry import cpu_target
 
 from zoo.architecture import (
     Activation,
@@ -39,7 +43,10 @@ from zoo.architecture import (
     Residual,
     Subsample,
 )
+from zoo.files import hash_of
 from zoo.philox import DROPOUT
+
+log = logging.getLogger(__name__)
 
 REGISTERS = 24  # vectors that a convolution may accumulate at once
 
@@ -255,7 +262,7 @@ def positions(arch: Architecture, layout: Plan) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------- the code
 
 
-HEADER = '''"""Trains {name}. Written by zoo.engines.kernels."""
+HEADER = '''"""Trains one architecture. Written by zoo.engines.kernels."""
 import numpy as np
 from numba import njit
 
@@ -264,7 +271,7 @@ from zoo.engines.numerics import philox, put_back, sgd, side_by_side, take
 from zoo.engines.simd import OPERATIONS
 
 globals().update(OPERATIONS)
-whole = njit(fastmath=True, nogil=True, error_model="numpy", inline="never", cache=True)
+whole = njit(nogil=True, error_model="numpy", inline="never")  # strict, see zoo.engines.numerics
 '''
 
 
@@ -282,7 +289,7 @@ class Writer:
 def source(arch: Architecture) -> str:
     """The code of an architecture: functions `train` and `evaluate`, see `FusedEngine` for their arguments."""
     layout, w = plan(arch), Writer()
-    w(0, HEADER.format(name=arch.name))
+    w(0, HEADER)
     for s in layout.stages:
         forward_code(w, s, winners=True)
         forward_code(w, s, winners=False)
@@ -292,7 +299,8 @@ def source(arch: Architecture) -> str:
     relayout_code(w, layout.stages)
     places_code(w, layout.stages)
     networks_code(w, layout)
-    loops_code(w, layout, Loops(dropout_code(layout.stages) or ["        pass"]))
+    dropouts = sum(s.dropout is not None for s in layout.stages)
+    loops_code(w, layout, Loops(dropout_code(layout.stages) or ["        pass"], max(1, dropouts)))
     return "\n".join(w.lines) + "\n"
 
 
@@ -515,26 +523,64 @@ def dropout_code(stages: list[Stage]) -> list[str]:
     return ["        if threshold > 0:", *drawn] if drawn else []
 
 
+Arguments = tuple[tuple[str, str], ...]  # names and numba's types
+
+FLOATS, INTS = "float32[::1]", "int32[::1]"
+IMAGES: Arguments = (("pixels", "uint8[:, ::1]"), ("labels", "int64[::1]"), ("levels", "float32[:, ::1]"))
+MEMORY: Arguments = (
+    ("X", FLOATS), ("A", FLOATS), ("I", INTS), ("X1", FLOATS), ("A1", FLOATS), ("I1", INTS), ("Y", FLOATS), ("C", FLOATS),
+)  # fmt: skip
+SCORES: Arguments = (("loss", "float64[::1]"), ("correct", "int64[::1]"))
+
+
 @dataclass(frozen=True)
 class Loops:
     """In what the loops of one kind of kernel differ from those of another: lines of code, and names."""
 
     drawn: list[str]  # what draws a step's random numbers
+    words: int  # arrays of random words
     weights: str = "P"  # what the networks read
     forward: str = "P, "  # first argument of the forward functions
     numbers: str = ""  # further argument of the forward function in training
     prepared: str = ""  # before a step, what makes of P what the networks read
     evaluated: str = ""  # the same before an evaluation
     finished: str = ""  # after the gradients of a step
-    train_more: str = ""
-    evaluate_more: str = ""
+    train_more: Arguments = ()
+    evaluate_more: Arguments = ()
+
+    @property
+    def train_arguments(self) -> Arguments:
+        """Of `train`, in order."""
+        return (
+            *IMAGES, ("order", "int64[::1]"), ("first", "int64"), ("last", "int64"), ("batch", "int64"), ("P", FLOATS),
+            ("M", FLOATS), ("V", FLOATS), ("MOVED", FLOATS), ("G", FLOATS), *MEMORY,
+            ("WORDS", f"UniTuple(uint32[::1], {self.words})"), ("activation", "int64"), ("is_adam", "boolean"),
+            ("lr", "float64"), ("decay", "float32"), ("threshold", "uint64"), ("scale", "float32"), ("seed", "int64"),
+            ("epoch", "int64"), ("taken", "int64"), ("factors", "float64[::1]"), ("momenta", "float64[::1]"), *SCORES,
+            *self.train_more,
+        )  # fmt: skip
+
+    @property
+    def evaluate_arguments(self) -> Arguments:
+        """Of `evaluate`, in order."""
+        return (
+            *IMAGES, ("P", FLOATS), *MEMORY, ("activation", "int64"), *SCORES, ("outputs", "float32[:, ::1]"),
+            *self.evaluate_more,
+        )  # fmt: skip
 
 
 def loops_code(w: Writer, layout: Plan, of: Loops) -> None:
-    """The loops over steps and over images."""
+    """The loops over steps and over images, compiled when the module is imported, and kept on the disk."""
     last = layout.stages[-1]
     logits, classes = last.z, layout.classes
     draw = "\n".join(of.drawn)
+    heads = []
+    for name, arguments in (("train", of.train_arguments), ("evaluate", of.evaluate_arguments)):
+        types = ", ".join(kind for _, kind in arguments)
+        heads.append(
+            f'@njit("void({types})", nogil=True, error_model="numpy", cache=True)\n'
+            f"def {name}({', '.join(argument for argument, _ in arguments)}):"
+        )
     w(
         0,
         f"""
@@ -544,9 +590,7 @@ def score(A, label, share, loss, correct):
     correct[label] += largest(A, {logits}, {classes}) == label
 
 
-@whole
-def train(pixels, labels, mean, std, order, first, last, batch, P, M, V, MOVED, G, X, A, I, X1, A1, I1, Y, C, WORDS,
-          activation, is_adam, lr, decay, threshold, scale, seed, epoch, taken, factors, momenta, loss, correct{of.train_more}):
+{heads[0]}
     set_places(I)
     set_places(I1)
     for step in range(first, last):
@@ -557,8 +601,8 @@ def train(pixels, labels, mean, std, order, first, last, batch, P, M, V, MOVED, 
         for image in range(0, n, 2):
             image1 = min(image + 1, n - 1)  # an odd number ends with its last image twice, of which one counts
             chosen, chosen1 = order[step * batch + image], order[step * batch + image1]
-            fetch(pixels, chosen, mean, std, X)
-            fetch(pixels, chosen1, mean, std, X1)
+            fetch(pixels, chosen, levels, X)
+            fetch(pixels, chosen1, levels, X1)
             forward_train({of.forward}X, A, I, X1, A1, I1, Y, C, {of.numbers}activation, WORDS, image, image1, threshold, scale)
             score(A, labels[chosen], share, loss, correct)
             backward(X, {of.weights}, A, I, G)
@@ -573,14 +617,13 @@ def train(pixels, labels, mean, std, order, first, last, batch, P, M, V, MOVED, 
             sgd(P, M, G, MOVED, np.float32(lr * factors[at]), decay, np.float32(momenta[at]))
 
 
-@whole
-def evaluate(pixels, labels, mean, std, P, X, A, I, X1, A1, I1, Y, C, activation, loss, correct, outputs{of.evaluate_more}):
+{heads[1]}
 {of.evaluated}    relayout({of.weights}, C)
     n = pixels.shape[0]
     for image in range(0, n, 2):
         image1 = min(image + 1, n - 1)
-        fetch(pixels, image, mean, std, X)
-        fetch(pixels, image1, mean, std, X1)
+        fetch(pixels, image, levels, X)
+        fetch(pixels, image1, levels, X1)
         forward_evaluate({of.forward}X, A, I, X1, A1, I1, Y, C, activation)
         if outputs.shape[0] > 0:
             for i in range({classes}):
@@ -602,32 +645,79 @@ def cache_folder() -> Path:
 
 
 @cache
-def _module(code: str) -> ModuleType:
-    """The code as a module: written to a file whose name is a hash, next to which numba keeps what it compiled."""
+def compiled(code: str) -> tuple[Callable[..., None], Callable[..., None]]:
+    """The functions `train` and `evaluate` of a code: from the disk or, if they are not there or damaged, compiled first.
+
+    Whoever compiles them runs what it has stored, as everybody does later.
+    """
+    folder = cache_folder() / _name(code)
+    module = _load(folder)
+    if module is None:
+        log.info("Compiling the training loops of this architecture, once on this machine (about 15 s).")
+        try:
+            _store(code, folder)
+        except OSError as error:
+            log.warning(
+                "Compiled loops cannot be kept in %s (%s): they are compiled anew each time.", folder.parent, error
+            )
+            folder = Path(tempfile.mkdtemp()) / folder.name
+            _store(code, folder)
+        module = _load(folder)
+        assert module is not None
+    return module.train, module.evaluate
+
+
+def _name(code: str) -> str:
+    """The name of the folder of a compiled code, by all that it depends on."""
     here = Path(__file__).parent
     used = [
         code,
         *((here / name).read_text() for name in ("simd.py", "numerics.py", "noise.py")),
+        sys.version,
         numba.__version__,
         llvmlite.__version__,
+        repr(cpu_target.target_context.codegen().magic_tuple()),  # the processor
     ]
-    name = f"kernel_{hashlib.sha256(chr(0).join(used).encode()).hexdigest()[:16]}"
-    file = cache_folder() / f"{name}.py"
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        written = file.with_suffix(f".{os.getpid()}.tmp")
-        written.write_text(code)
-        os.replace(written, file)  # another process may do the same; the bytes are the same
-    specification = importlib.util.spec_from_file_location(name, file)
+    return f"kernel_{hashlib.sha256(chr(0).join(used).encode()).hexdigest()[:16]}"
+
+
+def _store(code: str, folder: Path) -> None:
+    """Compile a code into a folder, which appears when it is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as work:
+        made = Path(work) / "made"
+        made.mkdir()
+        (made / "kernel.py").write_text(code)
+        _imported(made, folder.name)  # numba keeps what it compiles beside the file
+        hashes = {str(file.relative_to(made)): hash_of(file) for file in made.rglob("*") if file.is_file()}
+        (made / "hashes.json").write_text(json.dumps(hashes))
+        if folder.exists() and not _intact(folder):
+            os.replace(folder, Path(work) / "damaged")
+        try:
+            os.replace(made, folder)
+        except OSError:
+            if not _intact(folder):  # else another process was first
+                raise
+
+
+def _load(folder: Path) -> ModuleType | None:
+    """The module of a folder; None if it is not there, or not as it was stored."""
+    return _imported(folder, folder.name) if _intact(folder) else None
+
+
+def _intact(folder: Path) -> bool:
+    try:
+        hashes = json.loads((folder / "hashes.json").read_bytes())
+        return "kernel.py" in hashes and all(hash_of(folder / name) == digest for name, digest in hashes.items())
+    except (OSError, ValueError, TypeError, AttributeError):
+        return False
+
+
+def _imported(folder: Path, name: str) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(name, folder / "kernel.py")
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
-    sys.modules[name] = module
+    sys.modules[name] = module  # numba looks it up
     specification.loader.exec_module(module)
     return module
-
-
-def compiled(code: str) -> tuple[Callable[..., None], Callable[..., None]]:
-    """The functions `train` and `evaluate` of a code; compiled when first called, or taken from the disk."""
-    module = _module(code)
-    return module.train, module.evaluate

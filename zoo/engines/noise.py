@@ -6,63 +6,40 @@ import math
 
 import numpy as np
 
-from zoo.engines.numerics import HALF, ONE, ZERO, exp, f32, fast
+from zoo.engines.numerics import FOUR, HALF, ONE, TWO, ZERO, exp, f32, log, multiply_add, sigmoid, strict
 from zoo.variational import DROPPED, K1, K2, K3, TINY
 
-SMALL, TWO, DROPPED_FROM = f32(TINY), f32(2), f32(DROPPED)
+SMALL, DROPPED_FROM = f32(TINY), f32(DROPPED)
 SLOPE, SHIFT, STEEP = f32(K1), f32(K2), f32(K3)
 TURN = f32(2 * math.pi)
 STEP = f32(2.0**-23)
 
 
-@fast
-def log(x):
-    """The natural logarithm of a normal number > 0, by Cephes' polynomial."""
-    bits = f32(x).view(np.int32)
-    exponent = ((bits >> np.int32(23)) & np.int32(255)) - np.int32(126)
-    m = np.int32((bits & np.int32(0x007FFFFF)) | np.int32(0x3F000000)).view(np.float32)  # in [0.5, 1)
-    low = m < f32(0.707106781186547524)
-    e = f32(exponent - np.int32(1)) if low else f32(exponent)
-    x = m + m - ONE if low else m - ONE
-    z = x * x
-    p = f32(7.0376836292e-2)
-    p = p * x + f32(-1.1514610310e-1)
-    p = p * x + f32(1.1676998740e-1)
-    p = p * x + f32(-1.2420140846e-1)
-    p = p * x + f32(1.4249322787e-1)
-    p = p * x + f32(-1.6668057665e-1)
-    p = p * x + f32(2.0000714765e-1)
-    p = p * x + f32(-2.4999993993e-1)
-    p = p * x + f32(3.3333331174e-1)
-    y = p * x * z + e * f32(-2.12194440e-4) - HALF * z
-    return x + y + e * f32(0.693359375)
-
-
-@fast
+@strict
 def normals(words, n, numbers):
     """numbers[:n] become those of `zoo.philox.normals` for these words (rounding apart); n is even."""
     for i in range(n // 2):
         u = (f32(words[2 * i] >> np.uint32(9)) + HALF) * STEP
         v = f32(words[2 * i + 1] >> np.uint32(9)) * STEP
         radius = f32(math.sqrt(-TWO * log(u)))
-        quarter = np.int32(v * f32(4) + HALF)
+        quarter = np.int32(v * FOUR + HALF)
         angle = (v - f32(quarter) * f32(0.25)) * TURN  # at most an eighth of a turn either way
         z = angle * angle
         s = f32(-1.9515295891e-4)
-        s = s * z + f32(8.3321608736e-3)
-        s = s * z + f32(-1.6666654611e-1)
-        s = s * z * angle + angle
+        s = multiply_add(s, z, f32(8.3321608736e-3))
+        s = multiply_add(s, z, f32(-1.6666654611e-1))
+        s = multiply_add(s * z, angle, angle)
         c = f32(2.443315711809948e-5)
-        c = c * z + f32(-1.388731625493765e-3)
-        c = c * z + f32(4.166664568298827e-2)
-        c = c * z * z - HALF * z + ONE
+        c = multiply_add(c, z, f32(-1.388731625493765e-3))
+        c = multiply_add(c, z, f32(4.166664568298827e-2))
+        c = multiply_add(c * z, z, multiply_add(-HALF, z, ONE))
         odd, half = (quarter & np.int32(1)) != 0, (quarter & np.int32(2)) != 0
         cosine, sine = (-s if odd else c), (c if odd else s)
         numbers[2 * i] = radius * (-cosine if half else cosine)
         numbers[2 * i + 1] = radius * (-sine if half else sine)
 
 
-@fast
+@strict
 def effective(P, E, LIMITS, n):
     """What a noisy forward pass reads: E[:n] the weights P[:n], and E[n:] their variances, from log σ² in P[n:].
 
@@ -70,20 +47,20 @@ def effective(P, E, LIMITS, n):
     """
     for i in range(n):
         weight, limit = P[i], LIMITS[i]
-        alpha = P[n + i] - TWO * log(abs(weight) + SMALL)
+        alpha = multiply_add(-TWO, log(abs(weight) + SMALL), P[n + i])
         E[i] = weight
         E[n + i] = exp(min(max(alpha, -limit), limit)) * weight * weight if limit > ZERO else ZERO
 
 
-@fast
+@strict
 def masked(P, E, LIMITS, n):
     """What evaluation reads: E[:n] the weights P[:n] that are kept, else 0."""
     for i in range(n):
-        alpha = P[n + i] - TWO * log(abs(P[i]) + SMALL)
+        alpha = multiply_add(-TWO, log(abs(P[i]) + SMALL), P[n + i])
         E[i] = ZERO if (alpha >= DROPPED_FROM and LIMITS[i] > ZERO) else P[i]
 
 
-@fast
+@strict
 def chain(P, E, G, LIMITS, n, share):
     """From gradients of variances, G[n:], those of log σ² (in their place) and of weights (added to G[:n]).
 
@@ -92,26 +69,26 @@ def chain(P, E, G, LIMITS, n, share):
     """
     for i in range(n):
         weight, limit, gradient = P[i], LIMITS[i], G[n + i]
-        alpha = P[n + i] - TWO * log(abs(weight) + SMALL)
+        alpha = multiply_add(-TWO, log(abs(weight) + SMALL), P[n + i])
         inside = alpha >= -limit and alpha <= limit
         bounded = min(max(alpha, -limit), limit)
-        rise = ONE / (ONE + exp(-(SHIFT + STEEP * bounded)))
-        slope = share * (-SLOPE * STEEP * rise * (ONE - rise) - HALF / (ONE + exp(bounded)))
+        _, rise = sigmoid(multiply_add(STEEP, bounded, SHIFT))
+        slope = share * (-SLOPE * STEEP * rise - HALF / (ONE + exp(bounded)))
         size = abs(weight) + SMALL
         direction = ONE if weight > ZERO else (-ONE if weight < ZERO else ZERO)
         of_weight = -TWO * slope * direction / size if inside else TWO * gradient * exp(bounded) * weight
-        G[n + i] = (gradient * E[n + i] + slope) if inside else ZERO
+        G[n + i] = multiply_add(gradient, E[n + i], slope) if inside else ZERO
         G[i] += of_weight if limit > ZERO else ZERO
 
 
-@fast
+@strict
 def square(A, source, squares, X, n):
     """A[squares:] = X[source:]²; n values."""
     for k in range(n):
         A[squares + k] = X[source + k] * X[source + k]
 
 
-@fast
+@strict
 def sample(A, mean, spread, noise, size, lanes, channels, numbers, first):
     """Noise on a map [size][size][lanes]: A[mean:] becomes the outputs, A[spread:] their derivatives by the variances.
 
@@ -124,11 +101,11 @@ def sample(A, mean, spread, noise, size, lanes, channels, numbers, first):
             A[noise + p * lanes + c] = numbers[first + c * places + p]
     for k in range(places * lanes):
         deviation = f32(math.sqrt(A[spread + k] + SMALL))
-        A[mean + k] += deviation * A[noise + k]
+        A[mean + k] = multiply_add(deviation, A[noise + k], A[mean + k])
         A[spread + k] = HALF * A[noise + k] / deviation
 
 
-@fast
+@strict
 def keep(A, mean, spread, n, z, by_spread):
     """A stage without pool: its outputs and their derivatives are those of the map."""
     for k in range(n):
@@ -136,7 +113,7 @@ def keep(A, mean, spread, n, z, by_spread):
         A[by_spread + k] = A[spread + k]
 
 
-@fast
+@strict
 def pool(A, mean, spread, size, lanes, z, by_spread, I, i, input_size, input_lanes):  # noqa: E741
     """The largest of each 2x2 of a map, the first of equals, with its derivative by the variance and where it came from."""
     side = size // 2
@@ -164,15 +141,15 @@ def pool(A, mean, spread, size, lanes, z, by_spread, I, i, input_size, input_lan
                 I[i + out + c] = where
 
 
-@fast
+@strict
 def times(A, first, second, to, n):
     """A[to:] = A[first:] * A[second:]; n values."""
     for k in range(n):
         A[to + k] = A[first + k] * A[second + k]
 
 
-@fast
+@strict
 def join(A, g, by_square, z, d, n):
     """Gradients A[g:] of a stage's outputs A[z:] by way of means and, A[by_square:], of variances, times A[d:]."""
     for k in range(n):
-        A[g + k] = (A[g + k] + TWO * A[z + k] * A[by_square + k]) * A[d + k]
+        A[g + k] = multiply_add(TWO * A[z + k], A[by_square + k], A[g + k]) * A[d + k]

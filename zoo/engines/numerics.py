@@ -1,8 +1,8 @@
 """The parts of the fused engine that are the same for every architecture, as plain numba functions.
 
 `A` is a thread's arena of activations: for each layer its outputs z (overwritten by the activation), their derivatives d
-and their gradients g, at offsets that `zoo.engines.kernels` plans. Polynomials are float32 minimax fits; each function
-is within a few units in the last place of the exact one, as the tests check.
+and their gradients g, at offsets that `zoo.engines.kernels` plans. Functions are exact to a few units in the last place,
+also where they or their derivatives are next to nothing: Adam makes whole steps of gradients however small.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from zoo.engines.simd import OPERATIONS
 
 multiply_add = OPERATIONS["multiply_add"]
 
-# Functions that may reorder arithmetic. Not-a-number is therefore detected outside, on the weights after an epoch.
-fast = njit(fastmath=True, nogil=True, error_model="numpy")
-# Functions that may not. In the process that compiles a kernel, numba runs the copy of a function that was compiled on its
-# own; in those that load the kernel, the caller's copy. Of a sum of two products the compiler chooses which one is rounded
-# first, and had chosen otherwise in the two: so the optimisers say it (multiply_add).
-exact = njit(nogil=True, error_model="numpy")
+# Arithmetic as it is written: nothing is reordered or fused by the compiler, and no division is approximated. So the bits
+# are the same on every processor, with vectors of any width, whichever process compiled the code. Where a multiply-add is
+# to be rounded once, multiply_add says so; a sum is one chain, or as many as the code names.
+strict = njit(nogil=True, error_model="numpy")
 
 f32 = np.float32
-ZERO, HALF, ONE = f32(0.0), f32(0.5), f32(1.0)
+ZERO, HALF, ONE, TWO, FOUR = f32(0), f32(0.5), f32(1), f32(2), f32(4)
 RSQRT_2PI = f32(0.3989422804014327)
+LOG2_E, LN2 = f32(1.4426950408889634), f32(0.6931471805599453)
+LN2_HIGH, LN2_LOW = f32(0.693359375), f32(-2.12194440e-4)  # their sum is ln 2, and multiples of the first are exact
+# Added to a number between -2^22 and 2^22 it leaves the nearest whole number, in its last bits, too.
+ROUND = f32(1.5 * 2**23)
 BETA1, BETA2, EPS = f32(0.9), f32(0.999), f32(1e-8)
 # 1 - 0.9 rounded once, as PyTorch does it: f32(1) - f32(0.9) is another number, and drifts away.
 REST1, REST2 = f32(1 - 0.9), f32(1 - 0.999)
@@ -39,73 +41,116 @@ MULTIPLIER0, MULTIPLIER1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 KEY_STEP0, KEY_STEP1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 
 
-@fast
-def tanh(x):
-    """tanh, rational of degree 13 over 6, clamped where it is 1."""
-    x = min(max(x, f32(-7.90531110763549805)), f32(7.90531110763549805))
-    s = x * x
-    p = f32(-2.76076847742355e-16)
-    p = p * s + f32(2.00018790482477e-13)
-    p = p * s + f32(-8.60467152213735e-11)
-    p = p * s + f32(5.12229709037114e-08)
-    p = p * s + f32(1.48572235717979e-05)
-    p = p * s + f32(6.37261928875436e-04)
-    p = p * s + f32(4.89352455891786e-03)
-    q = f32(1.19825839466702e-06)
-    q = q * s + f32(1.18534705686654e-04)
-    q = q * s + f32(2.26843463243900e-03)
-    q = q * s + f32(4.89352518554385e-03)
-    return x * p / q
+@strict
+def power(k, r):
+    """e^(n ln 2 + r) as scale and p: it is scale * (1 + p), scale is 2^n, or 0 for n = -127.
 
-
-@fast
-def exp(x):
-    """The exponential: 2^n times a polynomial of the rest."""
-    x = min(max(x, f32(-87.0)), f32(88.0))
-    n = f32(math.floor(x * f32(1.44269504088896341) + HALF))
-    r = x - n * f32(0.693359375)
-    r = r - n * f32(-2.12194440e-4)
+    Args:
+        k: the whole number n from -127 to 127, with ROUND added.
+        r: at most 0.35 either way.
+    """
     p = f32(1.9875691500e-4)
-    p = p * r + f32(1.3981999507e-3)
-    p = p * r + f32(8.3334519073e-3)
-    p = p * r + f32(4.1665795894e-2)
-    p = p * r + f32(1.6666665459e-1)
-    p = p * r + f32(5.0000001201e-1)
-    p = p * r * r + r + ONE
-    exponent = (np.int32(n) + np.int32(127)) << np.int32(23)
-    return p * np.int32(exponent).view(np.float32)
+    p = multiply_add(p, r, f32(1.3981999507e-3))
+    p = multiply_add(p, r, f32(8.3334519073e-3))
+    p = multiply_add(p, r, f32(4.1665795894e-2))
+    p = multiply_add(p, r, f32(1.6666665459e-1))
+    p = multiply_add(p, r, f32(5.0000001201e-1))
+    p = multiply_add(p * r, r, r)
+    scale = np.int32((f32(k).view(np.int32) << np.int32(23)) + np.int32(0x3F800000)).view(np.float32)
+    return scale, p
 
 
-@fast
+@strict
+def exp(x):
+    """The exponential of a number up to 88; 0 where it is below 1e-38."""
+    x = min(max(x, f32(-88)), f32(88))
+    k = multiply_add(x, LOG2_E, ROUND)
+    n = k - ROUND
+    scale, p = power(k, multiply_add(n, -LN2_LOW, multiply_add(n, -LN2_HIGH, x)))
+    return multiply_add(scale, p, scale)
+
+
+@strict
+def log(x):
+    """The natural logarithm of a normal number > 0, by Cephes' polynomial."""
+    bits = f32(x).view(np.int32)
+    exponent = ((bits >> np.int32(23)) & np.int32(255)) - np.int32(126)
+    m = np.int32((bits & np.int32(0x007FFFFF)) | np.int32(0x3F000000)).view(np.float32)  # in [0.5, 1)
+    low = m < f32(0.707106781186547524)
+    e = f32(exponent - np.int32(1)) if low else f32(exponent)
+    x = m + m - ONE if low else m - ONE
+    z = x * x
+    p = f32(7.0376836292e-2)
+    p = multiply_add(p, x, f32(-1.1514610310e-1))
+    p = multiply_add(p, x, f32(1.1676998740e-1))
+    p = multiply_add(p, x, f32(-1.2420140846e-1))
+    p = multiply_add(p, x, f32(1.4249322787e-1))
+    p = multiply_add(p, x, f32(-1.6668057665e-1))
+    p = multiply_add(p, x, f32(2.0000714765e-1))
+    p = multiply_add(p, x, f32(-2.4999993993e-1))
+    p = multiply_add(p, x, f32(3.3333331174e-1))
+    y = multiply_add(p * x, z, multiply_add(e, LN2_LOW, -HALF * z))
+    return multiply_add(e, LN2_HIGH, x + y)
+
+
+@strict
 def normal_tail(u, density):
     """P(X > u) of a standard normal X, 0 <= u <= 14, given exp(-u^2/2): that times a rational of degree 4 over 5.
 
     All coefficients are positive, so nothing cancels and the relative error is that of `density`. One minus an error
-    function is off by a unit in the last place of 1 there: where the exact gradient is 1e-12, it gave 1e-7, which Adam
-    takes for a whole step.
+    function is off by a unit in the last place of 1 there: where the exact gradient is 1e-12, it gave 1e-7.
     """
     p = f32(4.07764273e-3)
-    p = p * u + f32(4.03727676e-2)
-    p = p * u + f32(1.82462454e-1)
-    p = p * u + f32(4.37251734e-1)
-    p = p * u + HALF
+    p = multiply_add(p, u, f32(4.03727676e-2))
+    p = multiply_add(p, u, f32(1.82462454e-1))
+    p = multiply_add(p, u, f32(4.37251734e-1))
+    p = multiply_add(p, u, HALF)
     q = f32(1.02210058e-2)
-    q = q * u + f32(1.01206331e-1)
-    q = q * u + f32(4.67430749e-1)
-    q = q * u + f32(1.19929329)
-    q = q * u + f32(1.67238842)
-    q = q * u + ONE
+    q = multiply_add(q, u, f32(1.01206331e-1))
+    q = multiply_add(q, u, f32(4.67430749e-1))
+    q = multiply_add(q, u, f32(1.19929329))
+    q = multiply_add(q, u, f32(1.67238842))
+    q = multiply_add(q, u, ONE)
     return density * p / q
 
 
-@fast
+@strict
+def tanh(x):
+    """tanh and its derivative, by e^(-2|x|): the derivative is exact where tanh itself is 1."""
+    u = min(abs(x), f32(44))
+    k = multiply_add(u, -TWO * LOG2_E, ROUND)
+    scale, p = power(k, multiply_add(k - ROUND, -LN2, -TWO * u))
+    e = multiply_add(scale, p, scale)
+    q = ONE / (ONE + e)
+    return math.copysign(multiply_add(-scale, p, ONE - scale) * q, x), FOUR * e * (q * q)
+
+
+@strict
+def sigmoid(x):
+    """The logistic function and its derivative, by e^-|x|: both are exact where the function is 0 or 1."""
+    u = min(abs(x), f32(88))
+    k = multiply_add(u, -LOG2_E, ROUND)
+    scale, p = power(k, multiply_add(k - ROUND, -LN2, -u))
+    e = multiply_add(scale, p, scale)
+    q = ONE / (ONE + e)
+    return (q if x > ZERO else e * q), e * q * q
+
+
+@strict
+def gelu(x):
+    """x P(X < x) of a standard normal X, and its derivative."""
+    density = exp(-HALF * x * x)
+    tail = normal_tail(min(abs(x), f32(14)), density)
+    below = tail if x < ZERO else ONE - tail
+    return x * below, multiply_add(x, RSQRT_2PI * density, below)
+
+
+@strict
 def activate(A, z, d, n, code):
     """n values at A[z:]: apply the activation; its derivative goes to A[d:]."""
     if code == TANH:
         for i in range(n):
-            a = tanh(A[z + i])
-            A[z + i] = a
-            A[d + i] = ONE - a * a
+            A[z + i], A[d + i] = tanh(A[z + i])
     elif code == RELU:
         for i in range(n):
             x = A[z + i]
@@ -113,23 +158,16 @@ def activate(A, z, d, n, code):
             A[d + i] = ONE if x > ZERO else ZERO
     elif code == SIGMOID:
         for i in range(n):
-            a = HALF * tanh(HALF * A[z + i]) + HALF
-            A[z + i] = a
-            A[d + i] = a * (ONE - a)
+            A[z + i], A[d + i] = sigmoid(A[z + i])
     elif code == GELU:
         for i in range(n):
-            x = A[z + i]
-            density = exp(-HALF * x * x)
-            tail = normal_tail(min(abs(x), f32(14)), density)
-            c = tail if x < ZERO else ONE - tail
-            A[z + i] = x * c
-            A[d + i] = c + x * (RSQRT_2PI * density)
+            A[z + i], A[d + i] = gelu(A[z + i])
     else:
         for i in range(n):
             A[d + i] = ONE
 
 
-@fast
+@strict
 def drop(A, z, d, places, channels, lanes, words, first, threshold, scale):
     """Dropout of a map [places][channels], stored with `lanes` values a place.
 
@@ -142,7 +180,7 @@ def drop(A, z, d, places, channels, lanes, words, first, threshold, scale):
             A[d + i * lanes + c] *= keep
 
 
-@fast
+@strict
 def take(X, x0, size, lanes, side, window, step, start, A, taken, places, i):
     """The largest value of a window at each place of a map X[x0:] [size][size][lanes], the first of equals.
 
@@ -166,32 +204,32 @@ def take(X, x0, size, lanes, side, window, step, start, A, taken, places, i):
             i += lanes
 
 
-@fast
+@strict
 def put_back(A, g, n, to, places, i):
     """n gradients A[g:] of values that `take` took, added to those of where it took them from, A[to:]."""
     for k in range(n):
         A[to + places[i + k]] += A[g + k]
 
 
-@fast
+@strict
 def add(A, z, other, n):
     """A[z : z + n] += A[other : other + n]."""
     for k in range(n):
         A[z + k] += A[other + k]
 
 
-@fast
+@strict
 def mix(P, w, b, A, x, places, inputs, input_lanes, outputs, lanes, z):
     """A 1x1 convolution of A[x:] [places][input_lanes], weights P[w:] [outputs][inputs], biases P[b:], added to A[z:]."""
     for p in range(places):
         for o in range(outputs):
             total = P[b + o]
             for c in range(inputs):
-                total += P[w + o * inputs + c] * A[x + p * input_lanes + c]
+                total = multiply_add(P[w + o * inputs + c], A[x + p * input_lanes + c], total)
             A[z + p * lanes + o] += total
 
 
-@fast
+@strict
 def mix_back(P, w, b, A, x, g_x, places, inputs, input_lanes, outputs, lanes, g, G):
     """Back through `mix`: gradients A[g:] of its outputs give those of its weights, added to G, and of its inputs, A[g_x:]."""
     for k in range(places * input_lanes):
@@ -201,11 +239,12 @@ def mix_back(P, w, b, A, x, g_x, places, inputs, input_lanes, outputs, lanes, g,
             gradient = A[g + p * lanes + o]
             G[b + o] += gradient
             for c in range(inputs):
-                G[w + o * inputs + c] += gradient * A[x + p * input_lanes + c]
-                A[g_x + p * input_lanes + c] += gradient * P[w + o * inputs + c]
+                i, j = w + o * inputs + c, p * input_lanes + c
+                G[i] = multiply_add(gradient, A[x + j], G[i])
+                A[g_x + j] = multiply_add(gradient, P[i], A[g_x + j])
 
 
-@exact
+@strict
 def philox(words, n, seed, purpose, epoch, step):
     """words[:n] become the numbers of `zoo.philox.random_words`; the length of `words` is a multiple of 4, at least n."""
     for group in range((n + 3) // 4):
@@ -221,24 +260,30 @@ def philox(words, n, seed, purpose, epoch, step):
         words[4 * group + 3] = np.uint32(c3)
 
 
-@fast
+@strict
 def cross_entropy(A, z, g, classes, label, scale):
-    """Loss of the logits A[z : z + classes]; its gradient times `scale` goes to A[g:]."""
+    """Loss of the logits A[z : z + classes]; its gradient times `scale` goes to A[g:].
+
+    The label's gradient is minus the sum of the others: its probability minus 1 would be off by a unit in the last place
+    of 1, where the network is sure.
+    """
     top = A[z]
     for i in range(1, classes):
         top = max(top, A[z + i])
-    total = ZERO
     for i in range(classes):
-        e = exp(A[z + i] - top)
-        A[g + i] = e
-        total += e
+        A[g + i] = exp(A[z + i] - top)
+    others = ZERO
     for i in range(classes):
-        A[g + i] *= scale / total
-    A[g + label] -= scale
-    return f32(math.log(total)) + top - A[z + label]
+        others += A[g + i] if i != label else ZERO
+    total = others + A[g + label]
+    share = scale / total
+    for i in range(classes):
+        A[g + i] *= share
+    A[g + label] = -others * share
+    return log(total) + top - A[z + label]
 
 
-@exact
+@strict
 def largest(A, z, classes):
     """The class of the largest logit, the first of equals."""
     best = 0
@@ -248,7 +293,7 @@ def largest(A, z, classes):
     return best
 
 
-@exact
+@strict
 def adam(P, M, V, G, MOVED, lr, decay, t):
     """One step of Adam with L2 decay (t counts from 1); G becomes 0. MOVED is 1 at what is trained, else 0.
 
@@ -267,7 +312,7 @@ def adam(P, M, V, G, MOVED, lr, decay, t):
         G[i] = ZERO
 
 
-@exact
+@strict
 def sgd(P, M, G, MOVED, lr, decay, momentum):
     """One step of SGD with momentum and L2 decay; G becomes 0."""
     for i in range(P.shape[0]):
@@ -278,17 +323,23 @@ def sgd(P, M, G, MOVED, lr, decay, momentum):
         G[i] = ZERO
 
 
-@exact
-def fetch(pixels, image, mean, std, X):
+@strict
+def fetch(pixels, image, levels, X):
     """One image [place][channel] of uint8, normalised, into X.
 
-    mean and std are given for every value of an image; the bits are those of `ImageData.normalise`.
+    `levels` [256][channels] is what each pixel value becomes in each channel.
     """
-    for i in range(pixels.shape[1]):
-        X[i] = (f32(pixels[image, i]) / f32(255) - mean[i]) / std[i]
+    channels = levels.shape[1]
+    if channels == 1:
+        for i in range(pixels.shape[1]):
+            X[i] = levels[pixels[image, i], 0]
+    else:
+        for i in range(0, pixels.shape[1], channels):
+            for c in range(channels):
+                X[i + c] = levels[pixels[image, i + c], c]
 
 
-@fast
+@strict
 def side_by_side(X, x, X1, x1, Y, n):
     """Y[2i], Y[2i + 1] = X[x + i], X1[x1 + i]."""
     for i in range(n):

@@ -14,11 +14,11 @@ import numpy as np
 
 from zoo.architecture import Architecture, Conv, Linear
 from zoo.engines import kernels
-from zoo.engines.kernels import Plan, Stage, Writer, up
+from zoo.engines.kernels import FLOATS, Plan, Stage, Writer, up
 from zoo.philox import NOISE
 from zoo.variational import CONV_LIMITS, LINEAR_LIMITS
 
-HEADER = '''"""Trains {name} with variances. Written by zoo.engines.variational_kernels."""
+HEADER = '''"""Trains one architecture with variances. Written by zoo.engines.variational_kernels."""
 import numpy as np
 from numba import njit
 
@@ -28,7 +28,7 @@ from zoo.engines.numerics import side_by_side
 from zoo.engines.simd import OPERATIONS
 
 globals().update(OPERATIONS)
-whole = njit(fastmath=True, nogil=True, error_model="numpy", inline="never", cache=True)
+whole = njit(nogil=True, error_model="numpy", inline="never")
 '''
 
 
@@ -127,7 +127,7 @@ def _weighted(arch: Architecture) -> list[Conv | Linear]:
 def source(arch: Architecture) -> str:
     """The code of an architecture: functions `train` and `evaluate`, see `FusedEngine` for their arguments."""
     layout, w = plan(arch), Writer()
-    w(0, HEADER.format(name=arch.name))
+    w(0, HEADER)
     for noisy in layout.noisy:
         s = noisy.stage
         for stage in (s, noisy.mean, noisy.spread):
@@ -214,18 +214,25 @@ def _trained(w: Writer, layout: VariationalPlan) -> None:
 def _loops(layout: VariationalPlan) -> kernels.Loops:
     """In what the loops over steps and over images differ from those of plain models."""
     drawn = kernels.dropout_code(layout.stages)
+    weights, limits = ("E", FLOATS), ("LIMITS", FLOATS)
     for i, n in enumerate(layout.noise_values):
         drawn.append(f"        values = (n * {n} + 1) // 2 * 2")
         drawn.append(f"        philox(WORDS[-1], values, seed, {NOISE + i}, epoch, step)")
         drawn.append(f"        normals(WORDS[-1], values, NUMBERS[{i}])")
     return kernels.Loops(
         drawn,
+        1 + sum(s.dropout is not None for s in layout.stages),
         weights="E",
         forward="",
         numbers="NUMBERS, ",
         prepared=f"        effective(P, E, LIMITS, {layout.half})\n",
         evaluated=f"    masked(P, E, LIMITS, {layout.half})\n",
         finished=f"        chain(P, E, G, LIMITS, {layout.half}, divergence)\n",
-        train_more=",\n          E, NUMBERS, LIMITS, divergence",
-        evaluate_more=", E, LIMITS",
+        train_more=(
+            weights,
+            ("NUMBERS", f"UniTuple({FLOATS}, {len(layout.noise_values)})"),
+            limits,
+            ("divergence", "float32"),
+        ),
+        evaluate_more=(weights, limits),
     )
