@@ -42,6 +42,7 @@ CLASS_ACCURACY = "test_acc_class_"  # and the number of the class, from 0
 WEIGHT_MAX_ABS = "weight_max_abs"  # the one metric the store computes itself: it tells a diverged model
 MAY_CHANGE = {
     "models",
+    "constants",
     "epochs",
     "versions",
     "command",
@@ -50,6 +51,7 @@ MAY_CHANGE = {
     "published",
     "about",
 }  # everything else in zoo.json identifies the zoo
+PROVENANCE = "provenance.json"  # the one file that differs when a zoo is made again: see `zoo.provenance`
 ROOT_FILES = ["zoo.json", "models.parquet", "metrics.parquet", "README.md"]
 
 
@@ -497,7 +499,7 @@ class Zoo:
         for name, entry in listed.items():
             damage = _damage(self.path / name, entry)
             problems += [f"{self.path / name} {damage}"] if damage else []
-        known = {"manifest.json", *ROOT_FILES, *listed}
+        known = {"manifest.json", PROVENANCE, *ROOT_FILES, *listed}
         for block in self._blocks():
             problems += [problem for problem in block.problems() if problem not in problems]
             try:

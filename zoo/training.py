@@ -30,10 +30,13 @@ from zoo.architecture import Architecture
 from zoo.card import lost
 from zoo.config import MOST_NAMES, Config, training_conditions
 from zoo.engines import Engine, Population, Protocol, Scores
+from zoo.engines.engine import ADAM_BETAS, ADAM_EPS, MOMENTUM
 from zoo.engines.torch_engine import LANES
 from zoo.errors import UserError
 from zoo.fitting import fit
 from zoo.images import AugmentConfig, ImageData, Images, load_images, plan_shape
+from zoo.initialization import BIAS
+from zoo.provenance import Provenance
 from zoo.pruning import schedule, zero_shares
 from zoo.spec import model_table, shard_of, spec_size
 from zoo.start import Start
@@ -67,13 +70,16 @@ def train_zoo(config: Config, made_by: str | None = None) -> None:
         print_summary(open_zoo(config, part=True))
         return
     models, start = zoo_models(config, arch)
-    _settle_engine(config, arch, path)
+    begun = _settle_engine(config, arch, path)
     data = read_images(config)
     device = config.trainer.device
     data = data.to(device)
     description = describe(config, arch, data, start)
+    if begun and "processor" not in begun:  # by a version that did not record it
+        description["engine"].pop("processor", None)
     zoo = Zoo.create(path, description | {"command": made_by or description["command"]}, models)
     loggers: list[Logger] | None = None
+    provenance = Provenance(path, device)
     own = shard_of(len(models), shard_unit(config), config.zoo.shard)
     if not own:
         console.print(
@@ -94,7 +100,9 @@ def train_zoo(config: Config, made_by: str | None = None) -> None:
                     )
                 if block.pending:
                     loggers = zoo_loggers(config, zoo) if loggers is None else loggers
-                    train_block(config, arch, models, protocol, start, data, device, block, loggers, progress)
+                    train_block(
+                        config, arch, models, protocol, start, data, device, block, loggers, progress, provenance
+                    )
     if config.zoo.shard and zoo.pending:
         console.print(
             f"Shard {config.zoo.shard} of zoo {zoo.name} ({len(own)} models) is done; {zoo.pending} models of other shards "
@@ -222,9 +230,10 @@ def train_block(
     block: Block,
     loggers: list[Logger],
     progress: PopulationProgress,
+    provenance: Provenance,
 ) -> None:
     """Train the missing epochs of one block of models, from its last committed state on."""
-    rows = models.iloc[block.first : block.last + 1]
+    rows, there = models.iloc[block.first : block.last + 1], len(block.epochs)
     engine = engines.make(config.engine, arch, rows, data, protocol, device)
     module = PopulationModule(engine, block, start, config.metrics.train_eval, loggers, progress)
     try:
@@ -232,6 +241,7 @@ def train_block(
         if block.pending:
             fit(module, accelerator=config.trainer.accelerator, epochs=len(block.pending))
     finally:
+        provenance.add(engine, (len(block.epochs) - there) * len(rows))
         engine.close()
 
 
@@ -391,9 +401,12 @@ def describe(config: Config, arch: Architecture, data: ImageData, start: Start |
         protocol["divergence_rate"] = zoo.divergence_rate
     if zoo.pruned.share:
         protocol["pruned"] = asdict(zoo.pruned)
-    engine: dict[str, Any] = {"name": config.engine.name, "device": data.train.pixels.device.type}
+    device = data.train.pixels.device
+    engine: dict[str, Any] = {"name": config.engine.name, "device": device.type}
     if config.engine.name == "torch":
         engine["lanes"] = config.engine.lanes
+    if (processor := engines.ENGINES[config.engine.name].processor(device)) is not None:
+        engine["processor"] = processor
     spec = {"kind": zoo.kind, "grid": asdict(zoo.grid), "seeds": asdict(zoo.seeds), "split_seed": zoo.split_seed}
     return {
         "name": zoo.name,
@@ -416,14 +429,24 @@ def describe(config: Config, arch: Architecture, data: ImageData, start: Start |
         "engine": engine,
         "epochs": zoo.epochs,
         "metrics": metrics + [f"{CLASS_ACCURACY}{c}" for c in range(data.classes)],
+        "constants": CONSTANTS,
         "versions": versions(),
         "command": command(config, "task"),
     }
 
 
+# What no option changes, for whoever makes a model again with other code (docs/FORMAT.md).
+CONSTANTS = {
+    "bias": BIAS,
+    "adam": {"betas": list(ADAM_BETAS), "eps": ADAM_EPS, "weight_decay": "L2, added to the gradient"},
+    "sgd": {"momentum": MOMENTUM, "nesterov": False, "weight_decay": "L2, added to the gradient"},
+    "random_numbers": "Philox4x32-10",
+}
+
+
 def versions() -> dict[str, str]:
     """The versions of what makes a zoo, as zoo.json records them."""
-    return {name: version(name) for name in ("hyperzoo", "torch", "numpy", "pytorch-lightning")}
+    return {name: version(name) for name in ("hyperzoo", "torch", "numpy", "numba", "llvmlite", "pytorch-lightning")}
 
 
 def command(config: Any, *also: str) -> str:
@@ -434,10 +457,16 @@ def command(config: Any, *also: str) -> str:
     return " ".join(["python run.py", *kept])
 
 
-def _settle_engine(config: Config, arch: Architecture, path: Path) -> None:
+def _settle_engine(config: Config, arch: Architecture, path: Path) -> dict[str, Any]:
     """Put engine and lanes where the config leaves them open: those that the zoo was begun with, or else the best here.
 
     So no model changes them half-way, wherever its training goes on.
+
+    Returns:
+        The engine that the zoo was begun with, as zoo.json has it; empty for a new zoo.
+
+    Raises:
+        UserError: if the zoo was begun on a processor on which the engine has other bits.
     """
     begun = Zoo.open(path).description["engine"] if (path / "zoo.json").exists() else {}
     if config.engine.name == "auto" and begun.get("name") in engines.ENGINES:
@@ -446,6 +475,14 @@ def _settle_engine(config: Config, arch: Architecture, path: Path) -> None:
         config.engine.name = engines.choose(config.engine.name, arch, *training_conditions(config))
     if config.engine.name == "torch" and config.engine.lanes is None:
         config.engine.lanes = begun.get("lanes") or LANES[config.trainer.device.type]
+    here = engines.ENGINES[config.engine.name].processor(config.trainer.device)
+    if begun.get("name") == config.engine.name and begun.get("processor", here) != here:
+        raise UserError(
+            f"zoo {config.zoo.name!r} was begun on {begun['processor']}, this is {here}, and engine={config.engine.name} has "
+            "other last bits here: go on where it was begun, or choose another zoo.name"
+            + (" (engine=fused has the same bits everywhere)" if config.engine.name != "fused" else "")
+        )
+    return begun
 
 
 # ------------------------------------------------------------------------------------------ curves and progress

@@ -40,7 +40,7 @@ def train(root: Path, *overrides: str) -> Zoo:
 
 def hashes(folder: Path) -> dict[str, str]:
     """sha256 of every file, hidden ones too."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "provenance.json"]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import ClassVar, TypeVar
 
 import numpy as np
@@ -154,6 +157,17 @@ class Engine(ABC):
         """
         return None
 
+    @classmethod
+    def processor(cls, device: torch.device) -> str | None:
+        """On which kind of processor the last bits of models depend; None: they are the same on all.
+
+        PyTorch and the libraries that it calls choose their code, and with it the order of sums, by instruction set and
+        maker.
+        """
+        if device.type == "cuda":
+            return torch.cuda.get_device_name(device)
+        return f"{torch.backends.cpu.get_cpu_capability()} {processor_maker()}"
+
     @abstractmethod
     def load(self, population: Population) -> None:
         """Take over a population (initial, stored or sampled weights)."""
@@ -220,6 +234,17 @@ class Engine(ABC):
     def _side_by_side(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """What `work` returns for every item, several at a time; an exception of any is raised here."""
         return list(self._pool.map(work, items))
+
+
+@cache
+def processor_maker() -> str:
+    """Who made this machine's processor, e.g. "AuthenticAMD"; its architecture where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    makers = [line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")]
+    return makers[0] if makers else platform.machine()
 
 
 def available_cores() -> int:

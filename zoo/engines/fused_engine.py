@@ -18,7 +18,7 @@ from torch import Tensor
 
 from zoo.architecture import Architecture
 from zoo.engines import kernels, variational_kernels
-from zoo.engines.engine import Engine, Population, Scores, schedule_table, scores
+from zoo.engines.engine import Engine, Population, Scores, processor_maker, schedule_table, scores
 from zoo.engines.numerics import ACTIVATION_CODES
 from zoo.images import Images
 from zoo.philox import batch_order
@@ -56,6 +56,13 @@ class FusedEngine(Engine):
                 "engine=fused does not augment images, as the dataset's protocol wants: use engine=torch or engine=loop"
             )
         return kernels.refusal(arch) or (variational_kernels.refusal(arch) if arch.variational else None)
+
+    @classmethod
+    def processor(cls, device: torch.device) -> str | None:
+        """Its arithmetic is the same on all. What is not: PyTorch's normal numbers, of initial weights, have other last bits
+        on processors without AVX2."""
+        capability = torch.backends.cpu.get_cpu_capability()
+        return None if capability in ("AVX2", "AVX512") else f"{capability} {processor_maker()}"
 
     def load(self, population: Population) -> None:
         """Weights and moments into padded rows."""

@@ -1,0 +1,70 @@
+"""On what a zoo was trained, and how long it took: `provenance.json`, the one file that differs when a zoo is made again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zoo.engines import Engine
+from zoo.files import locked, write_file
+from zoo.store import PROVENANCE
+
+
+def processor_name() -> str:
+    """The name of this machine's processor, as its system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """What models are trained on: processor, cores that this process may use and, where there is one, GPU."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found: dict[str, Any] = {"processor": processor_name(), "cores": cores}
+    return found | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
+
+
+class Provenance:
+    """The work of one process on a zoo, from now on.
+
+    Args:
+        folder: of the zoo.
+        device: what is trained on.
+    """
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        self.folder, self.began = folder, time.monotonic()
+        self.entry: dict[str, Any] = {**hardware(device), "seconds": 0.0, "states": 0}
+
+    def add(self, engine: Engine, states: int) -> None:
+        """Record that so many states (models times epochs) more were trained; beside what other processes recorded."""
+        file = self.folder / PROVENANCE
+        with locked(self.folder / ".lock"):
+            before = read_provenance(self.folder)
+            if self.entry in before:
+                before.remove(self.entry)
+            self.entry |= {
+                "engine": engine.name,
+                "threads": engine.threads,
+                "seconds": round(time.monotonic() - self.began, 1),
+                "states": self.entry["states"] + states,
+            }
+            write_file(file, (json.dumps([*before, self.entry], indent=1) + "\n").encode())
+
+
+def read_provenance(folder: Path) -> list[dict[str, Any]]:
+    """The entries of a zoo, one a process that trained some of it; none that cannot be read. For people, not for programs."""
+    try:
+        entries = json.loads((folder / PROVENANCE).read_bytes())
+    except (OSError, ValueError):
+        return []
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
