@@ -429,7 +429,7 @@ def samplers(record: Record, options: Options, budget: float) -> None:
     record.put(**{"a training step": step})
     for i, normalise in enumerate((True, False)):
         train = (end - time.monotonic()) / (2 - i) - SAMPLING
-        precision = "float32" if step["epoch, s, float32"] * 500 < SPARE * train else "bf16"
+        precision = "float32" if options.smoke or step["epoch, s, float32"] * 500 < SPARE * train else "bf16"
         epochs = min(500, max(1, int(SPARE * (train - 15) / step[f"epoch, s, {precision}"])))
         epochs = 2 if options.smoke else epochs
         name = "published" if normalise else "published_unnormalised"
