@@ -33,7 +33,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -120,9 +120,7 @@ def call(name: str, command: list[str], options: Options, limit: float) -> str:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path), "COLUMNS": "160"}
     file = options.work / f"{name}.log"
     with file.open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
             process.wait(limit)
         except subprocess.TimeoutExpired:
@@ -130,7 +128,7 @@ def call(name: str, command: list[str], options: Options, limit: float) -> str:
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                process.kill()
                 process.wait()
             raise Failed(f"{name}: stopped after {limit:.0f} s; it said: {tail(file)}") from None
     if process.returncode:
@@ -167,7 +165,18 @@ def tests(record: Record, options: Options, budget: float) -> None:
     if options.smoke:
         chosen = ["-k", "TestTorch and not Cuda and (onecycle or module)", "tests/zoo/test_engines.py"]
     # Without the options of pyproject.toml: pytest-xdist may not be there, and a file is not to stay in one process.
-    command = [sys.executable, "-m", "pytest", "-q", "-rs", "--tb=short", "-o", "addopts=", f"--junitxml={results}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-rs",
+        "--tb=short",
+        "-o",
+        "addopts=",
+        "--continue-on-collection-errors",
+        f"--junitxml={results}",
+    ]
     parallel = ["-n", "4"] if not options.smoke and find_spec("xdist") else []
     trouble = None
     try:
@@ -572,11 +581,23 @@ def summary(out: Path, of: dict[str, str]) -> str:
             if not isinstance(value, dict):
                 text = str(value).strip()
                 lines += [f"- {name}: {text}" if "\n" not in text else f"- {name}:\n\n```\n{text}\n```"]
+            elif value and all(isinstance(row, dict) for row in value.values()):
+                columns = list(next(iter(value.values())))
+                lines += table([name, *columns], [[k, *map(row.get, columns)] for k, row in value.items()])
             elif value:
-                lines += ["", f"| {name} | |", "|---|---|"]
-                lines += ["| " + f"{k} | {v}".replace("\n", " ") + " |" for k, v in value.items()]
-                lines += [""]
+                lines += table([name, ""], value.items())
     return "\n".join(lines) + "\n"
+
+
+def table(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> list[str]:
+    """The lines of a Markdown table."""
+
+    def line(cells: Iterable[Any]) -> str:
+        shown = (f"{cell:.4g}" if isinstance(cell, float) else " ".join(str(cell).split()) for cell in cells)
+        return "| " + " | ".join(shown) + " |"
+
+    head = list(head)
+    return ["", line(head), "|" + "---|" * len(head), *map(line, rows), ""]
 
 
 def main() -> None:
