@@ -22,8 +22,8 @@ def gpu():
 
 
 def start(out, *words):
-    command = [sys.executable, str(SCRIPT), "--smoke", "--out", str(out), "--work", str(out / "work"), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, str(SCRIPT), "--smoke", "--minutes", "60", "--out", str(out)]
+    return subprocess.run([*command, "--work", str(out / "work"), *words], capture_output=True, text=True)
 
 
 @pytest.mark.slow
