@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from analysis.side_by_side import analysed
 from zoo import Zoo
 from zoo.errors import UserError
 from zoo.files import write_file
-from zoo.training import console
+from zoo.training import console, version_of
 
 SECTIONS = {
     "init": ("Sampled networks as initialisations", "Test accuracy at epoch 0 and while networks are fine-tuned, beside models "
@@ -57,7 +56,7 @@ def write_report(config: Any) -> None:
     page = environment.get_template("report.html.j2").render(
         title="Model zoos and hyper-representations",
         subtitle=f"{len(zoos)} analysed zoos and {len(found)} comparisons under {root.name}/, made by hyperzoo "
-        f"{version('hyperzoo')} on {platform.machine()}, {platform.system()}. ± is one standard deviation over networks, n "
+        f"{version_of('hyperzoo')} on {platform.machine()}, {platform.system()}. ± is one standard deviation over networks, n "
         "in brackets.",
         sections=[
             *([_zoos_side_by_side(zoos)] if zoos else []),
@@ -67,7 +66,7 @@ def write_report(config: Any) -> None:
         audits=_html(audits) if len(audits := _audits(root)) else None,
         zoos=_html(_zoos(root)),
         commands=sorted({about["command"] for name in found for about in abouts(root / "results" / name)}),
-        versions=", ".join(f"{name} {version(name)}" for name in VERSIONS) + f", Python {platform.python_version()}",
+        versions=", ".join(f"{name} {version_of(name)}" for name in VERSIONS) + f", Python {platform.python_version()}",
         config=yaml.safe_dump(asdict(config), sort_keys=False),
     )
     file = root / "report.html"

@@ -49,6 +49,7 @@ from zoo.training import console, make_loggers, open_zoo, zoo_images
 
 WATCHED_MODELS = 100  # whose reconstructions are evaluated on images while training, of each split
 WATCHED_IMAGES = 2000  # validation images that is done on
+SAVING = 0.1  # share of the time that may go into checkpoints: those of `published` are 540 MB, and its epochs short on a GPU
 PATIENCE, CUT = 10, 0.3  # schedule=plateau: as published (torch's ReduceLROnPlateau)
 
 
@@ -169,7 +170,8 @@ class AutoencoderModule(pl.LightningModule):
         states: by split. "train" is learnt, "val" chooses the best checkpoint, "test" is not touched.
         images: of the zoo; for the behavioural loss (training images without labels) and to watch accuracy.
         engine: how reconstructed networks are evaluated.
-        folder: where last.safetensors and best.safetensors are kept.
+        folder: where last.safetensors and best.safetensors are kept. The first is written after an epoch if a tenth of the
+            time, `SAVING`, is enough for it, and after the last epoch.
     """
 
     def __init__(
@@ -199,7 +201,7 @@ class AutoencoderModule(pl.LightningModule):
         self.watched = Images(watched.pixels[:WATCHED_IMAGES], watched.labels[:WATCHED_IMAGES])
         self.sums: dict[str, Tensor] = {}
         self.steps = max(1, len(train) // config.optimizer.batch_size)
-        self.began = time.monotonic()
+        self.began = self.save_next = time.monotonic()
 
     # ------------------------------------------------------------------------------------------ one step
 
@@ -211,7 +213,7 @@ class AutoencoderModule(pl.LightningModule):
         self.images = self.images.to(self.device)
         self.sigmas = None if self.sigmas is None else self.sigmas.to(self.device)
         self.random = torch.Generator(self.device)
-        self.began = time.monotonic()
+        self.began = self.save_next = time.monotonic()
 
     def on_train_epoch_start(self) -> None:
         """Running sums of the losses from 0."""
@@ -326,7 +328,11 @@ class AutoencoderModule(pl.LightningModule):
         row = {f"train/{name}": value for name, value in means.items()} | measured
         for logger in self.loggers:
             logger.log_metrics(row, step=self.done)
-        self._save("last.safetensors", with_optimizer=True)
+        if self.done == config.epochs or time.monotonic() >= self.save_next:
+            began = time.monotonic()
+            self._save("last.safetensors", with_optimizer=True)
+            ended = time.monotonic()
+            self.save_next = ended + (ended - began) * (1 / SAVING - 1)
 
     @torch.no_grad()
     def validate_now(self) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 import signal
 
+import pytest
+import torch
 from hypothesis import settings
 
 # The programs under test must hear an interrupt. Whoever starts the tests in the background has them ignore it, and
@@ -14,6 +16,11 @@ settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items):
-    """Files with slow tests first, so that no worker is left with one of them in the end."""
+    """Skip what needs CUDA where there is none. Files with slow tests first, so that no worker is left with one of them in
+    the end."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="needs CUDA"))
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)

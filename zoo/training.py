@@ -11,7 +11,7 @@ import math
 import shlex
 import time
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -446,7 +446,15 @@ CONSTANTS = {
 
 def versions() -> dict[str, str]:
     """The versions of what makes a zoo, as zoo.json records them."""
-    return {name: version(name) for name in ("hyperzoo", "torch", "numpy", "numba", "llvmlite", "pytorch-lightning")}
+    return {name: version_of(name) for name in ("hyperzoo", "torch", "numpy", "numba", "llvmlite", "pytorch-lightning")}
+
+
+def version_of(package: str) -> str:
+    """The version of an installed package. hyperzoo itself need not be installed: `python run.py` works in its folder."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def command(config: Any, *also: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from zoo import Zoo
 from zoo.config import derived_problems, did_you_mean, folder_problems
 from zoo.errors import UserError
 from zoo.files import write_file
-from zoo.training import command
+from zoo.training import command, version_of
 
 # One row a measured number. x: what a comparison varies beside epochs (ensemble size, noise, place on a path), else NaN.
 COLUMNS = ["method", "dataset", "epoch", "model", "x", "metric", "value"]
@@ -118,7 +117,7 @@ def run_downstream(config: Any) -> pd.DataFrame:
         "command": command(config), "zoo": config.zoo.name,
         "made_from": {name: Zoo.open(path).content for name, path in sources.items() if path.exists()},
         "methods": config.downstream.methods, "reported": config.downstream.shown,
-        "versions": {name: version(name) for name in ("hyperzoo", "torch", "numpy", "scipy")},
+        "versions": {name: version_of(name) for name in ("hyperzoo", "torch", "numpy", "scipy")},
     }  # fmt: skip
     write_file(file.with_suffix(".json"), json.dumps(about, indent=1).encode())
     write_file(file, table.to_parquet(index=False))  # the last: a table always has its description

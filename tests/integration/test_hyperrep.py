@@ -1,6 +1,7 @@
 """`task=hyperrep` and `task=sample` from a configuration to a population, on real digits, in this process."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -105,6 +106,28 @@ def test_a_stopped_training_whose_schedules_span_all_epochs_ends_the_same(root, 
     folder = zoo_alone / "hyperreps" / "digits_seed"
     for file in ("last.safetensors", "best.safetensors", "results.csv"):
         assert hashes(folder / "stopped")[file] == hashes(folder / "through")[file]
+
+
+def test_checkpoints_take_no_more_than_a_tenth_of_the_time(zoo_alone, monkeypatch):
+    """An epoch of 3 seconds, a checkpoint of 1: it is written after the first epoch, then every third, and after the last."""
+    clock, written = SimpleNamespace(now=0.0), []
+    begin, save = AutoencoderModule.on_train_epoch_start, AutoencoderModule._save
+
+    def epoch(module):
+        clock.now += 3
+        begin(module)
+
+    def saved(module, name, with_optimizer):
+        if name == "last.safetensors":
+            clock.now += 1
+            written.append(module.done)
+        save(module, name, with_optimizer)
+
+    monkeypatch.setattr("hyperrep.training.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(AutoencoderModule, "on_train_epoch_start", epoch)
+    monkeypatch.setattr(AutoencoderModule, "_save", saved)
+    train_hyperrep(configure(zoo_alone, *TINY, "autoencoder.optimizer.epochs=6"))
+    assert written == [1, 4, 6]
 
 
 def test_results_are_never_those_of_a_shorter_training(zoo_alone, monkeypatch):

@@ -1,6 +1,7 @@
 """`task=zoo` from a configuration to a store that opens, on real digits, in this process."""
 
 import hashlib
+import importlib.metadata
 import json
 import re
 import time
@@ -22,7 +23,7 @@ from zoo import Zoo
 from zoo.config import Config, read_config
 from zoo.errors import UserError
 from zoo.initialization import initial_module
-from zoo.training import architecture, open_zoo, plan_zoo, train_zoo
+from zoo.training import architecture, open_zoo, plan_zoo, train_zoo, version_of, versions
 
 SMALL = ["zoo.models=6", "zoo.epochs=2", "dataset.train_size=60", "logger=none"]
 
@@ -333,3 +334,17 @@ def test_a_zoo_that_is_not_there_comes_with_advice(hyp_zoo):
         config.overrides = words
         with pytest.raises(UserError, match=said):
             open_zoo(config)
+
+
+def test_a_zoo_is_trained_where_hyperzoo_is_not_installed(monkeypatch):
+    """Its folder is enough for `python run.py`."""
+    known = importlib.metadata.version
+
+    def version(package):
+        if package == "hyperzoo":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return known(package)
+
+    monkeypatch.setattr("zoo.training.version", version)
+    assert version_of("hyperzoo") == versions()["hyperzoo"] == "not installed"
+    assert versions()["numpy"] == np.__version__

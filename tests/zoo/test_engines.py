@@ -1,16 +1,20 @@
 """Every engine goes through one tester: against the plain loop in float64, and against itself in other company."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tests.populations import architecture, image_data, model_rows
 from zoo.architecture import ACTIVATIONS, Architecture
-from zoo.engines import ENGINES, Population, Protocol, choose, initial_population
+from zoo.engines import ENGINES, Population, Protocol, choose, initial_population, torch_engine
 from zoo.engines.engine import MOMENTUM, schedule_table
 from zoo.engines.loop_engine import LoopEngine
+from zoo.engines.torch_engine import EVALUATED_VALUES, EVALUATION_BATCH
 from zoo.images import AugmentConfig
 from zoo.initialization import initial_module
 from zoo.philox import batch_order
@@ -266,29 +270,78 @@ class TestTorch(EngineTester):
         assert "engine=loop" in ENGINES["torch"].refusal(architecture("resnet18"), "cpu", False)
         assert ENGINES["torch"].refusal(architecture("cnn_s"), "cpu", False) is None
 
-    def test_a_step_reads_nothing_back(self):
-        """Within a step no value of a tensor is asked for: on a GPU that would make the host wait for it."""
-        arch = architecture("cnn_s")
-        data = image_data(arch.image, augment=AugmentConfig(padding=4, flip=True, rotation=20.0))
-        rows = model_rows(optimizer=["adam", "sgd"], dropout=[0.5], weight_decay=[1e-3])
-        engine = self.make(arch, rows, data, Protocol(10, 2, "onecycle"))
-        engine.load(initial_population(arch, rows))
+    def test_a_step_reads_nothing_back_and_stays_on_its_device(self):
+        """Within a step no value of a tensor is asked for, and none comes from elsewhere: on a GPU the host would wait, and
+        no CUDA graph could be recorded. The device "meta" stands for it: what is there has no values at all."""
+        engine = self.step_of("meta")
         engine.start_epoch(1)
-        with NoReadingBack():
+        with OnlyOn("meta"):
             for group in engine.groups:
                 group.train_step()
         engine.close()
 
+    def test_what_is_not_on_the_device_is_noticed(self):
+        engine = self.step_of("meta")
+        engine.start_epoch(1)
+        engine.factors = engine.factors.new_zeros(len(engine.factors), device="cpu")
+        with OnlyOn("meta"), pytest.raises((AssertionError, RuntimeError)):
+            engine.groups[0].train_step()
+        engine.close()
 
-class NoReadingBack(TorchDispatchMode):
-    """Fails where an operation hands a value, or a shape that depends on values, to the host."""
+    def step_of(self, device):
+        """An engine with all that a step can have to do."""
+        arch = architecture("cnn_s")
+        data = image_data(arch.image, augment=AugmentConfig(padding=4, flip=True, rotation=20.0))
+        rows = model_rows(optimizer=["adam", "sgd"], dropout=[0.5], weight_decay=[1e-3])
+        engine = ENGINES["torch"](arch, rows, data, Protocol(10, 2, "onecycle"), device, 1, lanes=2)
+        engine.load(initial_population(arch, rows))
+        return engine
+
+    def test_a_step_reads_nothing_back(self):
+        """The same of real values."""
+        engine = self.step_of(self.device)
+        engine.start_epoch(1)
+        with OnlyOn(self.device):
+            for group in engine.groups:
+                group.train_step()
+        engine.close()
+
+    def test_many_lanes_are_evaluated_few_images_at_a_time(self, monkeypatch):
+        """No layer of a group gives more values at once than CUDA's kernels can count, and the scores are the same."""
+        arch, data = architecture("cnn_s"), image_data(test=77)
+        rows = model_rows(activation=["tanh", "relu"])
+        start, protocol = initial_population(arch, rows), Protocol(10, 1, "constant")
+        largest = 8 * 24 * 24  # values of an image behind the first convolution
+        assert self.make(arch, rows, data, protocol).evaluation_batch == EVALUATION_BATCH[self.device]
+        many = ENGINES["torch"](arch, rows, data, protocol, self.device, 1, lanes=40_000)
+        assert many.evaluation_batch * many.lanes * largest <= EVALUATED_VALUES < 2**31
+        engine = self.make(arch, rows, data, protocol)
+        engine.load(start)
+        whole = engine.outputs(data.test).cpu()
+        monkeypatch.setattr(torch_engine, "EVALUATED_VALUES", 3 * engine.lanes * largest)
+        assert engine.evaluation_batch == 3
+        np.testing.assert_allclose(engine.outputs(data.test).cpu(), whole, rtol=1e-4, atol=1e-5)
+        engine.close()
+        many.close()
+
+
+class OnlyOn(TorchDispatchMode):
+    """Fails where an operation hands a value, or a shape that depends on values, to the host, or a tensor of another device
+    takes part in it."""
+
+    def __init__(self, device):
+        super().__init__()
+        self.device = device
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         assert function.overloadpacket not in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero), function
-        return function(*args, **(kwargs or {}))
+        results = function(*args, **(kwargs or {}))
+        for value in tree_leaves((args, kwargs, results)):
+            assert not isinstance(value, torch.Tensor) or value.device.type == self.device, function
+        return results
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.cuda
 class TestTorchOnCuda(TestTorch):
     device = "cuda"
 
@@ -309,6 +362,27 @@ class TestTorchOnCuda(TestTorch):
         np.testing.assert_array_equal(engine.population().weights, recorded[-1][2].weights)
         engine.close()
 
+    def test_models_that_are_loaded_anew_are_recorded_anew(self):
+        """As pruning does between epochs: nothing of the recordings before is left."""
+        arch, data = architecture("cnn_s"), image_data()
+        rows = model_rows(optimizer=["adam", "sgd"])
+        protocol = Protocol(10, 3, "constant", pruned=(0.2, 0.5, 0.8))
+        populations = []
+        for recorded in (True, False):
+            engine = self.make(arch, rows, data, protocol)
+            engine.load(initial_population(arch, rows))
+            for epoch in (1, 2, 3):
+                engine.prune(epoch)
+                if not recorded:
+                    for group in engine.groups:
+                        group.recorded_step = lambda group=group: group.train_step
+                engine.start_epoch(epoch)
+                engine.train(0, engine.steps_per_epoch)
+                engine.finish_epoch()
+            populations.append(engine.population().weights)
+            engine.close()
+        np.testing.assert_array_equal(*populations)
+
     def test_nothing_waits_for_the_device_within_an_epoch(self):
         arch, data = architecture("cnn_s"), image_data()
         rows = model_rows(optimizer=["adam", "sgd"])
@@ -316,7 +390,9 @@ class TestTorchOnCuda(TestTorch):
         engine.load(initial_population(arch, rows))
         engine.start_epoch(1)
         engine.train(0, 1)  # records
-        torch.cuda.set_sync_debug_mode("error")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that this is a prototype
+            torch.cuda.set_sync_debug_mode("error")
         try:
             engine.train(1, engine.steps_per_epoch)
         finally:

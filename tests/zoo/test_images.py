@@ -260,7 +260,7 @@ def test_svhn_is_pillows_luma_then_centre_crop(size, tmp_path):
     np.testing.assert_array_equal(got, pixels_of(expected))
 
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"))]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -35,7 +35,10 @@ from zoo.engines.engine import (
 from zoo.images import Images, augment, augments
 from zoo.philox import batch_order, keep_mask, normals, uniforms
 
-EVALUATION_BATCH = {"cpu": 32, "cuda": 500}  # images a model sees at once when evaluated
+EVALUATION_BATCH = {"cpu": 32, "cuda": 500}  # images a model sees at once when evaluated, at most
+# What a layer may give at once when a group is evaluated: 2 GiB, and a quarter of what CUDA's kernels for a convolution with
+# as many groups as channels can count.
+EVALUATED_VALUES = 2**29
 LANES = {"cpu": 8, "cuda": 128}  # a core's cache holds few models; a GPU wants to be filled
 
 
@@ -57,8 +60,12 @@ class TorchEngine(Engine):
             for table in schedule_table(self.protocol, self.steps_per_epoch)
         )
         self.groups: list[_Lanes] = []
-        # Steps of different groups never run at the same time: their recordings may share what they compute in.
-        self.graph_memory = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
+
+    @property
+    def evaluation_batch(self) -> int:
+        """How many images a model sees at once when evaluated; it depends on the lanes and the architecture alone."""
+        largest = max(map(math.prod, self.arch.noise_shapes))
+        return max(1, min(EVALUATION_BATCH[self.device.type], EVALUATED_VALUES // (self.lanes * largest)))
 
     @classmethod
     def refusal(cls, arch: Architecture, accelerator: str, augmented: bool) -> str | None:
@@ -70,6 +77,9 @@ class TorchEngine(Engine):
     def load(self, population: Population) -> None:
         """Pack the models into lanes."""
         self.groups = []
+        # Steps of different groups never run at the same time: their recordings may share what they compute in. It is gone
+        # with the last of them; groups that are loaded later have their own.
+        self.graph_memory = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
         # dropna: to be evaluated, an imported model need not tell its optimiser.
         for _, rows in self.models.groupby(["activation", "optimizer"], dropna=False):
             ids = np.array(rows.index)
@@ -271,7 +281,7 @@ class _Lanes:
     def outputs(self, images: Images) -> Tensor:
         """Logits in evaluation mode: float32 [L, n, classes]."""
         engine = self.engine
-        size = EVALUATION_BATCH[engine.device.type]
+        size = engine.evaluation_batch
         places = torch.arange(size, device=engine.device)
         logits = torch.zeros(engine.lanes, len(images), engine.arch.classes, device=engine.device)
         for first in range(0, len(images), size):  # the last batch is filled up with its last image
