@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--data", default="outputs/data", help="the folder that holds mnist/ and fmnist/")
     options = parser.parse_args()
     real = {
-        name: read_images(configured(f"dataset={name}", f"paths.data={options.data}")) for name in ("mnist", "fmnist")
+        name: read_images(configured(f"zoo={name}_seed", f"paths.data={options.data}")) for name in ("mnist", "fmnist")
     }
     heads = [
         f"{pair}, {mark} steps"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import time
@@ -14,6 +15,8 @@ import torch
 from zoo.engines import Engine
 from zoo.files import locked, write_file
 from zoo.store import PROVENANCE
+
+log = logging.getLogger(__name__)
 
 
 def processor_name() -> str:
@@ -47,18 +50,20 @@ class Provenance:
 
     def add(self, engine: Engine, states: int) -> None:
         """Record that so many states (models times epochs) more were trained; beside what other processes recorded."""
-        file = self.folder / PROVENANCE
-        with locked(self.folder / ".lock"):
-            before = read_provenance(self.folder)
-            if self.entry in before:
-                before.remove(self.entry)
-            self.entry |= {
-                "engine": engine.name,
-                "threads": engine.threads,
-                "seconds": round(time.monotonic() - self.began, 1),
-                "states": self.entry["states"] + states,
-            }
-            write_file(file, (json.dumps([*before, self.entry], indent=1) + "\n").encode())
+        try:
+            with locked(self.folder / ".lock"):
+                others = read_provenance(self.folder)
+                if self.entry in others:
+                    others.remove(self.entry)
+                self.entry |= {
+                    "engine": engine.name,
+                    "threads": engine.threads,
+                    "seconds": round(time.monotonic() - self.began, 1),
+                    "states": self.entry["states"] + states,
+                }
+                write_file(self.folder / PROVENANCE, (json.dumps([*others, self.entry], indent=1) + "\n").encode())
+        except OSError as error:  # the states are stored, and that is what counts
+            log.warning("%s cannot be written (%s): the zoo does without", self.folder / PROVENANCE, error)
 
 
 def read_provenance(folder: Path) -> list[dict[str, Any]]:
