@@ -66,7 +66,7 @@ PROCESSORS = {
 
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="imitates processors of this family")
-@pytest.mark.parametrize(("layers", "kind"), [(LAYERS, "plain"), (LAYERS, "variational"), (SHORTCUT + LAYERS, "plain")])
+@pytest.mark.parametrize(("layers", "kind"), [(SHORTCUT + LAYERS, "plain"), (LAYERS, "variational")])
 def test_every_processor_trains_the_same_bits(tmp_path, layers, kind):
     """Vectors of 4, 8 and (where this processor has them) 16 lanes, with and without fused multiply-adds."""
     here = trained(tmp_path, layers, kind)
@@ -91,7 +91,7 @@ def test_cold_warm_mixed_and_killed_give_the_same_bytes(tmp_path):
             while process.poll() is None and not list((tmp_path / name).rglob("epoch-0001.safetensors")):
                 time.sleep(0.01)
             process.send_signal(signal.SIGKILL)
-        assert process.wait(300) == (-signal.SIGKILL if kill else 0)
+        assert process.wait() == (-signal.SIGKILL if kill else 0)
         return hashes(tmp_path / name / "zoos") if not kill else {}
 
     cold = run("cold", "first")
