@@ -19,7 +19,6 @@ from rich.table import Table
 
 from analysis.agreement import disagreement, pairwise_disagreement
 from zoo import Zoo
-from zoo.architecture import Architecture
 from zoo.files import write_file
 from zoo.images import ImageData, Images
 from zoo.networks import outputs_by_part, predictions
@@ -96,9 +95,9 @@ def verdict(nearest: float, zoo_nearest: float, within: float, zoo_within: float
 def audit_population(config: Any) -> Audit:
     """Audit the population that the config's task=sample stored, unless it is done, keep it in audits/, and print it."""
     root = Path(config.paths.root)
-    population = Zoo.open(root / "zoos" / config.population.name)
-    zoo = Zoo.open(root / "zoos" / config.zoo.name)
-    file = root / "audits" / f"{population.name}.csv"
+    population = Zoo.open(root / "zoos" / config.population.name, config.arch.module)
+    zoo = Zoo.open(root / "zoos" / config.zoo.name, config.arch.module)
+    file = root / "audits" / f"{config.population.name}.csv"
     found = _stored_audit(file, population)
     if found is None:
         found = audit(population, zoo, read_images(config), config)
@@ -130,7 +129,7 @@ def audit(population: Zoo, zoo: Zoo, images: ImageData, config: Any) -> Audit:
     """
     classes, epochs = images.classes, sorted(population.description["spec"]["states"])
     drawn = population.weights(epochs=[0])[:, 0]
-    arch = Architecture.from_dict(zoo.description["arch"])
+    arch = zoo.architecture
     labels = images.test.labels.numpy()
     probabilities, parts = torch.zeros(len(labels), classes), []
     for outputs in outputs_by_part(arch, drawn, population.models, images.test, images, config.engine):
@@ -196,7 +195,7 @@ def equally_accurate(metrics: pd.DataFrame, models: np.ndarray, accuracy: float,
 def _predictions(zoo: Zoo, rows: pd.DataFrame, weights: np.ndarray, images: ImageData, config: Any) -> np.ndarray:
     """Predicted classes on the first test images: int16 [n, images]."""
     few = Images(images.test.pixels[:COMPARED_IMAGES], images.test.labels[:COMPARED_IMAGES])
-    return predictions(Architecture.from_dict(zoo.description["arch"]), weights, rows, few, images, config.engine)
+    return predictions(zoo.architecture, weights, rows, few, images, config.engine)
 
 
 WORDS = {

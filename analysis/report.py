@@ -73,9 +73,7 @@ def write_report(config: Any) -> None:
     file = root / "report.html"
     write_file(file, page.encode())
     for what, command in changed.items():
-        console.print(
-            f"{what}; it was made by {command}", style="yellow", highlight=False, markup=False, soft_wrap=True
-        )
+        console.print(f"{what}; it was made by {command}", style="yellow", highlight=False, soft_wrap=True)
     console.print(f"Report: {file}", highlight=False, soft_wrap=True)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from analysis.statistics import QUANTILES, adjust, compare, summarise
 from zoo.files import write_file
+from zoo.text import escaped
 from zoo.training import console
 
 PUBLISHED = Path(__file__).with_name(
@@ -247,4 +248,4 @@ def rich_table(title: str, table: pd.DataFrame) -> Table:
 def markdown(table: pd.DataFrame) -> str:
     """A table as Markdown."""
     lines: list[list[Any]] = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(escaped, line)) + " |" for line in lines)

@@ -40,9 +40,9 @@ def analyse_zoo(config: Any) -> None:
     """
     zoo, images = _open(config)
     check(config, zoo)
-    sources = [zoo, *(Zoo.open(zoo.path.with_name(name)) for name in config.analysis.others)]
+    sources = [zoo, *(Zoo.open(zoo.path.with_name(name), config.arch.module) for name in config.analysis.others)]
     about = {"command": command(config), "made_from": {source.name: source.content for source in sources}}
-    folder = Path(config.paths.root) / "analysis" / zoo.name
+    folder = Path(config.paths.root) / "analysis" / config.zoo.name
     folder.mkdir(parents=True, exist_ok=True)
     found = measure(zoo, images, config)
     written = {

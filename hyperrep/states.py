@@ -62,7 +62,7 @@ def read_states(
         raise UserError(
             f"autoencoder.states: zoo {zoo.name!r} has no epoch {', '.join(map(str, missing))}; it has 0 to {zoo.epochs[-1]}"
         )
-    arch = Architecture.from_dict(zoo.description["arch"])
+    arch = zoo.architecture
     aligned = None
     if config.align != "none":
         aligned = zoo_permutations(zoo, arch, config, folder, images)

@@ -63,7 +63,7 @@ def train_hyperrep(config: Any) -> None:
     images = zoo_images(config, zoo)
     folder = hyperrep_folder(config)
     states = read_states(zoo, config.autoencoder, folder.parent, images)
-    arch = Architecture.from_dict(zoo.description["arch"])
+    arch = zoo.architecture
     describe(config.autoencoder, zoo, folder)
     module = AutoencoderModule(config.autoencoder, arch, states, images, config.engine, folder)
     missing = config.autoencoder.optimizer.epochs - module.resume()
@@ -450,7 +450,7 @@ def load_autoencoder(folder: Path, config: AutoencoderConfig, zoo: Zoo) -> Autoe
             f"the training in {folder} diverged: its loss on validation models was never finite; try a smaller "
             "autoencoder.optimizer.lr under another autoencoder.name"
         )
-    autoencoder = Autoencoder(config, Architecture.from_dict(zoo.description["arch"]))
+    autoencoder = Autoencoder(config, zoo.architecture)
     tensors = read_checkpoint(best)[0]
     autoencoder.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items()})
     return autoencoder.eval()
