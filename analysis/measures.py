@@ -21,7 +21,7 @@ from zoo.card import lost
 from zoo.errors import UserError
 from zoo.images import ImageData
 from zoo.networks import predictions
-from zoo.store import WEIGHT_MAX_ABS
+from zoo.schema import WEIGHT_MAX_ABS
 
 BYTES_AT_ONCE = 2**30  # of weights
 

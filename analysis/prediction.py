@@ -16,7 +16,7 @@ from zoo import Zoo
 from zoo.errors import UserError, naming
 from zoo.model_dataset import ModelDataset
 from zoo.plugins import find
-from zoo.store import FACTORS
+from zoo.schema import FACTORS
 
 log = logging.getLogger(__name__)
 

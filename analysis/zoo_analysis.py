@@ -25,7 +25,7 @@ from zoo import Zoo
 from zoo.errors import UserError
 from zoo.files import write_file
 from zoo.images import ImageData
-from zoo.store import FACTORS
+from zoo.schema import FACTORS
 from zoo.training import command, console, open_zoo, zoo_images
 
 BINS = 100  # of distributions over pairs

@@ -23,9 +23,10 @@ from zoo.engines import untrained
 from zoo.errors import UserError
 from zoo.images import ImageData
 from zoo.networks import Networks, predictions
+from zoo.schema import FACTORS, SCORES
 from zoo.spec import deal_splits
 from zoo.start import TRAINING_FACTORS
-from zoo.store import CLASS_ACCURACY, FACTORS, SCORES
+from zoo.store import CLASS_ACCURACY
 from zoo.training import command, console, epoch_metrics, open_zoo, print_summary, versions, zoo_images
 
 COMPARED_STATES = 500  # reconstructions whose distance to those of other models is measured

@@ -276,7 +276,7 @@ class Architecture:
             self.layout, self.buffer_layout = _slots(shapes), []
         else:
             self._class = _module_class(module)
-            self.noise_shapes: list[tuple[int, ...]] = []
+            self.noise_shapes = []
             with torch.random.fork_rng(devices=[]):  # looking at a network must not move anybody's random numbers
                 example = self._example()
             self.layout = _slots([(n, tuple(p.shape)) for n, p in example.named_parameters()])

@@ -67,6 +67,18 @@ def read_file(file: Path) -> bytes:
     return file.read_bytes()
 
 
+@contextmanager
+def reading(file: Path, remedy: str) -> Iterator[None]:
+    """What goes wrong within is the fault of a file, and says so, with what to do about it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        reason = "it is not there" if isinstance(error, FileNotFoundError) else str(error).partition("\n")[0][:300]
+        raise UserError(f"{file} is missing or damaged ({reason}): {remedy}") from error
+
+
 def plain_size(file: Path) -> int:
     """How many bytes a file has. Raises as `read_file`: what a stranger's store links to is nobody's to read or write."""
     found = os.stat(file, follow_symlinks=False)

@@ -27,9 +27,10 @@ from zoo.errors import UserError
 from zoo.files import write_file
 from zoo.networks import MOST_APART, accuracies_apart
 from zoo.raw import Trial, begin_reading, find_trials, is_variational, read_state, read_states, vectors
+from zoo.schema import FACTORS, SCORES, SPLITS, WEIGHT_MAX_ABS
 from zoo.sparsify import store_masked
 from zoo.spec import deal_splits
-from zoo.store import CLASS_ACCURACY, FACTORS, SCORES, SPLITS, WEIGHT_MAX_ABS, Block, Zoo
+from zoo.store import CLASS_ACCURACY, Block, Zoo
 from zoo.training import (
     MODELS_ON_CPU,
     PopulationProgress,

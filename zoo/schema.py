@@ -211,6 +211,9 @@ def _metrics(value: Any, key: str) -> None:
         _refuse(key, value, f"names, none twice, with {', '.join(missing or SCORES)} and without model_id and epoch")
 
 
+LABEL = _check(
+    lambda v: is_text(v) and len(v) <= LONGEST_NAME and "$" not in v, "a line of at most 200 characters without $"
+)  # that figures may show, where $ begins a formula
 START = _keys(
     {"zoo": NAME},
     {"epoch": _whole(0, MOST_EPOCHS), "split": _or_null(_one_of(SPLITS)), "seed": _or_null(SEED), "dataset": NAME,
@@ -224,18 +227,6 @@ def _source(value: Any, key: str) -> None:
     (NAME if isinstance(value, str) else POPULATION)(value, key)
 
 
-def _sampled(spec: Any) -> None:
-    """What the audit reads of a population that task=sample drew."""
-    sampler = _keys({"best_of": _whole(1, 10**6), "variety": _number(0, math.inf)})
-    needed = {
-        "zoo": POPULATION,
-        "states": _list(_whole(0, MOST_EPOCHS), MOST_EPOCHS, 1),
-        "draws": NAME,
-        "sampler": sampler,
-    }
-    _keys(needed)(spec, "spec")
-
-
 DESCRIPTION = _keys(
     {
         "format": _one_of([FORMAT]),
@@ -247,7 +238,12 @@ DESCRIPTION = _keys(
         "layout": _layout,
         "buffer_layout": _layout,
         "metrics": _metrics,
-        "spec": _keys({}, {"kind": NAME, "start": START, "zoo": _source, "population": POPULATION}),
+        "spec": _keys(
+            {},
+            {"kind": NAME, "start": START, "zoo": _source, "population": POPULATION, "draws": NAME,
+             "states": _list(_whole(0, MOST_EPOCHS), MOST_EPOCHS, 1),
+             "sampler": _keys({"best_of": _whole(1, 10**9), "variety": _number(0, math.inf)})},
+        ),
         "protocol": _keys(
             {"batch_size": _whole(1, 2**31)},
             {"schedule": _one_of(SCHEDULES), "loss": NAME, "epochs": _whole(0, MOST_EPOCHS), "divergence_rate": _number(0, 1e9),
@@ -278,8 +274,32 @@ def check_description(value: Any) -> None:
     """What zoo.json holds. Raises ValueError with the first thing that is wrong."""
     plain(value)
     DESCRIPTION(value, "")
-    if value["spec"].get("kind") == "sampled" and "measured" in value:
-        _sampled(value["spec"])
+    if value["spec"].get("kind") == "fine_tuned":
+        _keys({"start": _keys({"epoch": _whole(0, MOST_EPOCHS)})})(value["spec"], "spec")
+
+
+def check_hyperrep(value: Any) -> None:
+    """What hyperrep.json holds, of an autoencoder. Raises ValueError; that its settings are those of a configuration, whoever
+    opens it checks."""
+    plain(value)
+    _keys({"autoencoder": _keys({"optimizer": _keys({"epochs": _whole(0, 10**9)})}), "arch": _arch})(value, "")
+
+
+def check_progress(value: Any) -> None:
+    """What a checkpoint of an autoencoder says of its training. Raises ValueError."""
+    number = _check(
+        lambda v: type(v) in (int, float) and not math.isnan(v), "a number"
+    )  # infinite before the first loss
+    plateau = _keys({"factor": number, "lowest": number, "bad": _whole(0, 10**9)}, closed=True)
+    _keys({"done": _whole(0, 10**9), "best": number, "plateau": plateau})(value, "progress")
+
+
+def check_about(value: Any) -> None:
+    """What lies beside results and analyses: of which zoos they are, and the command that made them. Raises ValueError."""
+    plain(value)
+    _keys({"command": TEXT}, {"zoo": NAME, "reported": _list(_whole(0, MOST_EPOCHS), 1000), "made_from": _keys({})})(
+        value, ""
+    )
 
 
 def is_command(text: Any) -> bool:
@@ -422,6 +442,21 @@ def check_metrics(table: pd.DataFrame, models: int, epochs: int, names: list[str
         raise ValueError("it has not one row for each model and epoch, in order")
     if wrong := [name for name in names if not pd.api.types.is_float_dtype(table[name])]:
         raise ValueError(f"{wrong[0]} is of type {table[wrong[0]].dtype}, but holds numbers")
+
+
+def check_columns(table: pd.DataFrame, numbers: Collection[str], labels: Collection[str]) -> None:
+    """Raise ValueError unless a table has these columns of numbers and of labels, and nothing unprintable in any."""
+    if missing := [name for name in (*labels, *numbers) if name not in table]:
+        raise ValueError(f"it has no column {', '.join(missing)}")
+    for name in table.columns:
+        LABEL(name, "a column")
+        values = table[name]
+        if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+            continue
+        if name in numbers and values.notna().any():
+            raise ValueError(f"{name} is of type {values.dtype}, but holds numbers")
+        for value in pd.unique(values.dropna()):
+            (LABEL if name in labels else TEXT)(value, name)
 
 
 def _whole_numbers(values: pd.Series) -> bool:

@@ -14,7 +14,8 @@ import torch
 from zoo.architecture import Architecture
 from zoo.engines import Population, untrained
 from zoo.errors import UserError, naming
-from zoo.store import SPLITS, Block, Zoo
+from zoo.schema import SPLITS
+from zoo.store import Block, Zoo
 
 if TYPE_CHECKING:
     from zoo.config import Config

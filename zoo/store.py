@@ -31,12 +31,14 @@ from zoo.files import (
     owner_of,
     plain_size,
     read_file,
+    reading,
     refuse_link,
     remove_leftovers,
     sync_folder,
     write_file,
 )
 from zoo.schema import (
+    FACTORS,
     FORMAT,
     FORMAT_VERSION,
     LISTED,
@@ -328,17 +330,13 @@ class Zoo:
 
     def _read_table(self, name: str, least: int, most: int, check: Callable[[pd.DataFrame], None]) -> pd.DataFrame:
         listed = self._manifest()
-        try:
+        with reading(self.path / name, f"{self.redo} to restore it"):
             data = read_file(self.path / name)
             if listed and listed.get(name) != _entry(data):
                 raise ValueError("its hash is not the one in manifest.json")
             table = read_table(data, least, most)
             check(table)
             return table
-        except (OSError, ValueError, LookupError, TypeError) as error:  # pyarrow's errors are among these
-            raise UserError(
-                f"{self.path / name} is missing or damaged ({_first_line(error)}): {self.redo} to restore it"
-            ) from error
 
     def _collect_metrics(self) -> pd.DataFrame:
         """The metrics of all committed states, from the state files; sorted by model, then epoch."""
@@ -1086,10 +1084,6 @@ def _refuse_links(path: Path) -> None:
     """What lies in a zoo's folder is its own: nothing is read, written or removed elsewhere by its names."""
     for name in [*ROOT_FILES, "manifest.json", ".lock", "card", "weights"]:
         refuse_link(path / name)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:300]
 
 
 def _write(file: Path, data: bytes) -> dict[str, Any]:

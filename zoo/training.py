@@ -35,9 +35,10 @@ from zoo.errors import UserError
 from zoo.fitting import fit
 from zoo.images import AugmentConfig, ImageData, Images, load_images, plan_shape
 from zoo.pruning import schedule, zero_shares
+from zoo.schema import SCORES
 from zoo.spec import model_table, shard_of, spec_size
 from zoo.start import Start
-from zoo.store import CLASS_ACCURACY, SCORES, Block
+from zoo.store import CLASS_ACCURACY, Block
 
 console = Console(markup=False, emoji=False)  # what is printed may be a text of a stranger's store
 
