@@ -128,14 +128,14 @@ PATH_OF_CLASS = _check(
 SEED = _whole(-1, 2**63 - 1)  # -1: not known
 
 
-def plain(value: Any, key: str = "it", depth: int = 0) -> None:
+def plain(value: Any, key: str = "", depth: int = 0) -> None:
     """Raise ValueError unless a JSON value is finite numbers, printable texts, and not nested deeper than `DEEPEST`."""
     if depth > DEEPEST:
-        raise ValueError(f"{key:.100} is nested deeper than {DEEPEST} levels")
+        raise ValueError(f"{key.partition('.')[0]:.100} is nested deeper than {DEEPEST} levels")
     if isinstance(value, dict):
         for name, entry in value.items():
-            TEXT(name, f"a key of {key:.100}")
-            plain(entry, f"{key}.{name}", depth + 1)
+            TEXT(name, "a key")
+            plain(entry, f"{key}.{name}" if key else name, depth + 1)
     elif isinstance(value, list):
         for entry in value:
             plain(entry, key, depth + 1)

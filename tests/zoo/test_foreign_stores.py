@@ -132,10 +132,10 @@ def about(key: str, value: Any) -> Callable[[Path, Path], None]:
 
     def alter(path: Path, sentinel: Path) -> None:
         description = json.loads((path / "zoo.json").read_text())
-        *parents, last = key.split(".")
+        *parents, last = [int(part) if part.isdigit() else part for part in key.split(".")]
         place = description
         for parent in parents:
-            place = place[int(parent) if isinstance(place, list) else parent]
+            place = place[parent]
         if value is ...:
             del place[last]
         else:
