@@ -274,6 +274,8 @@ class Sweep:
 
     def _undone(self, zoo: str, stage: str) -> list[Job]:
         from zoo import Zoo
+        from zoo.files import read_file
+        from zoo.schema import parse_json
         from zoo.sparsify import twin_name
         from zoo.spec import shard_of
         from zoo.training import shard_unit
@@ -282,7 +284,7 @@ class Sweep:
         path, epochs = self.root / "zoos" / config.zoo.name, config.zoo.epochs
         if stage not in ("zoo", "sparsify"):
             state = _state(path)
-            return [job for job in jobs if not state["zoo"] or json.loads(self.marker(job).read_text()) != state]
+            return [job for job in jobs if not state["zoo"] or parse_json(read_file(self.marker(job))) != state]
         if stage == "sparsify":
             path, epochs = path.with_name(twin_name(config)), config.sparsify.epochs
         there, models = Zoo.open(path), self.models(zoo, stage)

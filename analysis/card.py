@@ -19,6 +19,7 @@ from analysis.results import markdown
 from zoo import Zoo
 from zoo.card import facts
 from zoo.files import write_file
+from zoo.text import escaped
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +47,12 @@ def write_cards(
         tables={title: table.to_html(index=False, border=0, escape=True) for title, table in tables.items()},
         last=zoo.epochs[-1],
         command=zoo.description.get("command"),
-        spec=json.dumps({key: zoo.description[key] for key in ("spec", "protocol", "arch", "versions")}, indent=1),
+        spec=json.dumps({key: zoo.description.get(key) for key in ("spec", "protocol", "arch", "versions")}, indent=1),
     )
     file = folder / "card.html"
     write_file(file, page.encode())
     measured = [f"## What task=analysis found\n\nNot viable: {left_out}."]
-    measured += [f"### {title}\n\n{markdown(table)}" for title, table in tables.items()]
+    measured += [f"### {escaped(title)}\n\n{markdown(table)}" for title, table in tables.items()]
     measured += [f"![{name}](card/{name}.svg)" for name in drawn]
     try:
         zoo.write_card("\n\n".join(measured), {name: text.encode() for name, text in drawn.items()})

@@ -13,7 +13,6 @@ import pandas as pd
 
 from analysis.weights import layer_statistics
 from zoo import Zoo
-from zoo.architecture import Architecture
 
 LARGEST = 100_000  # weights of a model whose weights themselves are features: a matrix of states x weights is solved
 
@@ -25,4 +24,4 @@ def raw_weights(config: Any, zoo: Zoo, states: pd.DataFrame, weights: np.ndarray
 
 def weight_statistics(config: Any, zoo: Zoo, states: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
     """s(w): see `analysis.weights.layer_statistics`."""
-    return layer_statistics(weights, Architecture.from_dict(zoo.description["arch"]))[0]
+    return layer_statistics(weights, zoo.architecture)[0]

@@ -18,7 +18,7 @@ from scipy.spatial.distance import squareform
 
 from analysis.figures import COLOURS, STYLE
 from zoo import Zoo
-from zoo.store import FACTORS
+from zoo.schema import FACTORS
 
 EPOCHS = 12  # at most, evenly spaced, the last among them
 COLUMNS = 4  # of panels

@@ -17,12 +17,11 @@ from analysis.agreement import pairwise_disagreement
 from analysis.cka import grams, pairwise_cka
 from analysis.weights import inner_products, pairwise_cosine, pairwise_l2
 from zoo import Zoo
-from zoo.architecture import Architecture
 from zoo.card import lost
 from zoo.errors import UserError
 from zoo.images import ImageData
 from zoo.networks import predictions
-from zoo.store import WEIGHT_MAX_ABS
+from zoo.schema import WEIGHT_MAX_ABS
 
 BYTES_AT_ONCE = 2**30  # of weights
 
@@ -96,7 +95,7 @@ def viable_models(zoo: Zoo, epoch: int, threshold: float | None) -> tuple[np.nda
     finite, within = viable(metrics[WEIGHT_MAX_ABS].to_numpy(np.float64), threshold)
     # Finite weights can still give outputs that are not.
     finite = finite & np.isfinite(metrics["test_loss"].to_numpy(np.float64))
-    known = Architecture.from_dict(zoo.description["arch"]).runs(rows["activation"])
+    known = zoo.architecture.runs(rows["activation"])
     left_out = {
         lost(zoo): ~finite, "beyond the weight threshold": finite & ~within, "of an unknown activation": finite & within & ~known,
     }  # fmt: skip
@@ -125,7 +124,7 @@ def measure(zoo: Zoo, images: ImageData, config: Any, epoch: int | None = None) 
     """
     (epoch,) = zoo.choose_epochs([zoo.epochs[-1] if epoch is None else epoch])
     models, left_out = viable_models(zoo, epoch, config.analysis.weight_threshold)
-    arch, rows = Architecture.from_dict(zoo.description["arch"]), zoo.models.set_index("model_id")
+    arch, rows = zoo.architecture, zoo.models.set_index("model_id")
     pictures = images.normalise(images.test.pixels[: config.analysis.cka_images])
     classes, kernels, total, squares = [], [], 0.0, 0.0
     for some in in_parts(zoo, models):

@@ -8,6 +8,7 @@ judged as by Meehan, Chaudhuri and Dasgupta (2020): is a draw nearer to the trai
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from rich.table import Table
 
 from analysis.agreement import disagreement, pairwise_disagreement
 from zoo import Zoo
-from zoo.architecture import Architecture
-from zoo.files import write_file
+from zoo.errors import UserError
+from zoo.files import read_file, reading, write_file
 from zoo.images import ImageData, Images
 from zoo.networks import outputs_by_part, predictions
+from zoo.schema import check_columns
 from zoo.training import console, read_images
 
 PEERS = 100  # models of the zoo that its own disagreement is measured on
@@ -96,9 +98,15 @@ def verdict(nearest: float, zoo_nearest: float, within: float, zoo_within: float
 def audit_population(config: Any) -> Audit:
     """Audit the population that the config's task=sample stored, unless it is done, keep it in audits/, and print it."""
     root = Path(config.paths.root)
-    population = Zoo.open(root / "zoos" / config.population.name)
-    zoo = Zoo.open(root / "zoos" / config.zoo.name)
-    file = root / "audits" / f"{population.name}.csv"
+    population = Zoo.open(root / "zoos" / config.population.name, config.arch.module)
+    zoo = Zoo.open(root / "zoos" / config.zoo.name, config.arch.module)
+    file = root / "audits" / f"{config.population.name}.csv"
+    lacks = {"centroid_accuracy", "anchor_distance", "reconstruction_distance"} - set(
+        population.description.get("measured", {})
+    )
+    if lacks:
+        raise UserError(f"population {population.name!r} lacks what an audit needs (measured has no {', '.join(sorted(lacks))}): "
+                        f"delete {population.path} and draw it again")  # fmt: skip
     found = _stored_audit(file, population)
     if found is None:
         found = audit(population, zoo, read_images(config), config)
@@ -111,12 +119,28 @@ def audit_population(config: Any) -> Audit:
 
 def _stored_audit(file: Path, population: Zoo) -> Audit | None:
     """The audit in a file, if it is of this population and has all that an audit has."""
-    if not file.exists():
+    try:
+        row = read_audit(file)
+    except UserError:  # it is not there, damaged, or of an earlier version
         return None
-    row = {str(name): value for name, value in pd.read_csv(file).iloc[0].items()}
     if row.pop("population", None) != population.identity or set(row) != {item.name for item in fields(Audit)}:
         return None
     return Audit(**row)
+
+
+def read_audit(file: Path) -> dict[str, Any]:
+    """An audit that is kept: the fields of `Audit`, and `population`, the identity of its population.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
+    texts = ("kind", "about", "verdict")
+    with reading(file, "run task=sample of the population again"):
+        table = pd.read_csv(io.BytesIO(read_file(file)))
+        check_columns(table, [item.name for item in fields(Audit) if item.name not in texts], ("kind", "verdict"))
+        if len(table) != 1 or table["verdict"].iloc[0] not in VERDICTS or "about" not in table:
+            raise ValueError("it is not one row with a verdict")
+        return {str(name): value for name, value in table.iloc[0].items()}
 
 
 def audit(population: Zoo, zoo: Zoo, images: ImageData, config: Any) -> Audit:
@@ -130,7 +154,7 @@ def audit(population: Zoo, zoo: Zoo, images: ImageData, config: Any) -> Audit:
     """
     classes, epochs = images.classes, sorted(population.description["spec"]["states"])
     drawn = population.weights(epochs=[0])[:, 0]
-    arch = Architecture.from_dict(zoo.description["arch"])
+    arch = zoo.architecture
     labels = images.test.labels.numpy()
     probabilities, parts = torch.zeros(len(labels), classes), []
     for outputs in outputs_by_part(arch, drawn, population.models, images.test, images, config.engine):
@@ -196,7 +220,7 @@ def equally_accurate(metrics: pd.DataFrame, models: np.ndarray, accuracy: float,
 def _predictions(zoo: Zoo, rows: pd.DataFrame, weights: np.ndarray, images: ImageData, config: Any) -> np.ndarray:
     """Predicted classes on the first test images: int16 [n, images]."""
     few = Images(images.test.pixels[:COMPARED_IMAGES], images.test.labels[:COMPARED_IMAGES])
-    return predictions(Architecture.from_dict(zoo.description["arch"]), weights, rows, few, images, config.engine)
+    return predictions(zoo.architecture, weights, rows, few, images, config.engine)
 
 
 WORDS = {

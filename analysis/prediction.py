@@ -16,7 +16,7 @@ from zoo import Zoo
 from zoo.errors import UserError, naming
 from zoo.model_dataset import ModelDataset
 from zoo.plugins import find
-from zoo.store import FACTORS
+from zoo.schema import FACTORS
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def check(config: Any, zoo: Zoo) -> None:
     _check(config, zoo)
     for name in config.analysis.others:
         with naming("analysis.others"):
-            other = Zoo.open(zoo.path.with_name(name))
+            other = Zoo.open(zoo.path.with_name(name), config.arch.module)
             if not other.finished:
                 raise UserError(f"{name} is not finished; {other.redo}")
             if other.description["arch"] != zoo.description["arch"]:
@@ -116,7 +116,7 @@ def across_table(config: Any, zoo: Zoo) -> pd.DataFrame:
         return pd.DataFrame()
     states, features = _states(config, zoo, probe_epochs(config, zoo), chosen.targets)
     for name in chosen.others:
-        other = Zoo.open(zoo.path.with_name(name))
+        other = Zoo.open(zoo.path.with_name(name), config.arch.module)
         if not len(untested := _untested(zoo, other)):
             continue
         fitted, known = _states(config, other, probe_epochs(config, other), chosen.targets, untested)

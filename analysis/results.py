@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,16 @@ import pandas as pd
 from rich.table import Table
 
 from analysis.statistics import QUANTILES, adjust, compare, summarise
-from zoo.files import write_file
+from zoo.files import read_file, reading, write_file
+from zoo.schema import check_about, check_columns, is_command, parse_json, read_table
+from zoo.text import escaped
 from zoo.training import console
 
 PUBLISHED = Path(__file__).with_name(
     "published.csv"
 )  # Hyper-Representations as Generative Models (2022), Tables 1 to 4
 MOST_ROWS = 8  # values of x that a table shows
+MOST_RESULTS = 10**8  # rows of a comparison
 ALPHA = 0.05
 MEASURED = "test accuracy in %, mean ± standard deviation (n)"
 
@@ -67,14 +69,37 @@ def tables(results: pd.DataFrame, comparison: str, epochs: list[int]) -> dict[st
 
 
 def read_results(folder: Path) -> pd.DataFrame:
-    """All tables of a comparison, one under another, with the column `source`, the zoo that was learnt."""
-    files = zip(sorted(folder.glob("*.parquet")), abouts(folder), strict=True)
-    return pd.concat([pd.read_parquet(file).assign(source=about["zoo"]) for file, about in files], ignore_index=True)
+    """All tables of a comparison, one under another, with the column `source`, the zoo that was learnt.
+
+    Raises:
+        UserError: naming one that is damaged.
+    """
+    tables = []
+    for file, about in zip(sorted(folder.glob("*.parquet")), abouts(folder), strict=True):
+        with reading(
+            file, f"make it again with `{about['command']}`" if is_command(about["command"]) else "make it again"
+        ):
+            table = read_table(read_file(file), 0, MOST_RESULTS)
+            check_columns(table, ("epoch", "model", "x", "value"), ("method", "dataset", "metric"))
+            tables.append(table.assign(source=about["zoo"]))
+    return pd.concat(tables, ignore_index=True)
 
 
 def abouts(folder: Path) -> list[dict[str, Any]]:
     """What each table of a comparison was made from, in the order of the files."""
-    return [json.loads(file.with_suffix(".json").read_bytes()) for file in sorted(folder.glob("*.parquet"))]
+    return [read_about(file.with_suffix(".json")) for file in sorted(folder.glob("*.parquet"))]
+
+
+def read_about(file: Path) -> dict[str, Any]:
+    """What lies beside a table or an analysis: `command`, `made_from`, and of a comparison `zoo` and `reported`.
+
+    Raises:
+        UserError: if it is missing or damaged.
+    """
+    with reading(file, "make the table beside it again"):
+        about = parse_json(read_file(file))
+        check_about(about)
+        return {"reported": [], "made_from": {}, "zoo": file.stem, **about}
 
 
 def by_epoch(results: pd.DataFrame) -> bool:
@@ -247,4 +272,4 @@ def rich_table(title: str, table: pd.DataFrame) -> Table:
 def markdown(table: pd.DataFrame) -> str:
     """A table as Markdown."""
     lines: list[list[Any]] = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(escaped, line)) + " |" for line in lines)

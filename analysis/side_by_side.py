@@ -5,6 +5,7 @@ What `task=analysis` wrote for each under <root>/analysis is read, nothing is me
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import matplotlib
@@ -17,14 +18,43 @@ from analysis.figures import COLOURS, STYLE
 from analysis.maps import COLUMNS, clustering, draw_map, factors_of
 from analysis.measures import WORDS
 from analysis.zoo_analysis import shown_measures, shown_neighbours, shown_probes
+from zoo.files import read_file, reading
+from zoo.schema import FACTORS, NAME, NAMED_FACTORS, check_columns
 
 MAPPED = ("init", "activation", "optimizer")  # factors with a panel
 DISTRIBUTIONS = ("agreement", "cka", "l2")  # of pairs, that are drawn
 
 
+# The tables of `task=analysis` that are read: columns of numbers, and of names. Those of the second line may be missing.
+QUANTILES = ("q0", "q25", "q50", "q75", "q100")
+TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "measures": (("mean", "std", "n", "published_mean", "published_std"), ("measure",)),
+    "performance": (("epoch", "n", *QUANTILES), ()), "pairs": (("low", "high", "share"), ("measure",)),
+    "map": (("epoch", "x", "y", *FACTORS[3:]), NAMED_FACTORS), "neighbours": (("alike", "chance", "n"), ("factor",)),
+    "probes": (("value", "low", "high", "published"), ("feature", "probe", "target")),
+}  # fmt: skip
+ALWAYS = ("measures", "performance", "pairs")
+
+
 def analysed(root: Path) -> list[Path]:
     """The folders of the zoos that are analysed, by name."""
     return [file.parent for file in sorted((root / "analysis").glob("*/measures.csv"))]
+
+
+def check_analysis(folder: Path) -> None:
+    """Raise UserError unless the tables of an analysis can be read and hold what they should."""
+    remedy = "run task=analysis of the zoo again"
+    with reading(folder, remedy):
+        NAME(folder.name, "the folder's name")
+    for name, (numbers, labels) in TABLES.items():
+        file = folder / f"{name}.csv"
+        if name not in ALWAYS and not (file.is_symlink() or file.exists()):
+            continue
+        with reading(file, remedy):
+            data = read_file(file)
+            table = pd.read_csv(io.BytesIO(data)) if data.strip() else pd.DataFrame()
+            if len(table) or name in ALWAYS:
+                check_columns(table, numbers, labels)
 
 
 def tables(folders: list[Path]) -> dict[str, pd.DataFrame]:

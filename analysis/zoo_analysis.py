@@ -25,7 +25,7 @@ from zoo import Zoo
 from zoo.errors import UserError
 from zoo.files import write_file
 from zoo.images import ImageData
-from zoo.store import FACTORS
+from zoo.schema import FACTORS
 from zoo.training import command, console, open_zoo, zoo_images
 
 BINS = 100  # of distributions over pairs
@@ -40,9 +40,9 @@ def analyse_zoo(config: Any) -> None:
     """
     zoo, images = _open(config)
     check(config, zoo)
-    sources = [zoo, *(Zoo.open(zoo.path.with_name(name)) for name in config.analysis.others)]
+    sources = [zoo, *(Zoo.open(zoo.path.with_name(name), config.arch.module) for name in config.analysis.others)]
     about = {"command": command(config), "made_from": {source.name: source.content for source in sources}}
-    folder = Path(config.paths.root) / "analysis" / zoo.name
+    folder = Path(config.paths.root) / "analysis" / config.zoo.name
     folder.mkdir(parents=True, exist_ok=True)
     found = measure(zoo, images, config)
     written = {

@@ -6,7 +6,6 @@ mean of all others most, as in Git Re-Basin (Ainsworth, Hayase and Srinivasa, 20
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +20,7 @@ from torch import Tensor
 from hyperrep.symmetry import Permutations
 from zoo.architecture import Architecture, Conv, Layer, Linear
 from zoo.errors import UserError
+from zoo.files import write_file
 
 MODES = ("none", "weights", "activations")
 CHUNK = 16  # models that are run on the images at the same time
@@ -261,12 +261,7 @@ def save_permutations(path: Path, table: Tensor, fingerprint: str, mode: str) ->
         mode: as in `align`.
     """
     data = to_safetensors({"permutations": table.cpu().contiguous()}, {"fingerprint": fingerprint, "mode": mode})
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two processes may keep the same alignment
-    with open(temporary, "wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(temporary, path)
+    write_file(path, data)  # two processes may keep the same alignment
 
 
 def load_permutations(path: Path, fingerprint: str, mode: str) -> Tensor | None:

@@ -39,7 +39,7 @@ def embeddings(config: Any, zoo: Zoo, states: pd.DataFrame, weights: np.ndarray)
     autoencoder = load_autoencoder(root, chosen, learnt)
     values = torch.tensor(weights)
     if chosen.align != "none":
-        arch = Architecture.from_dict(zoo.description["arch"])
+        arch = zoo.architecture
         of_states = _orders(config, learnt, zoo, states["model_id"].to_numpy(), arch, root.parent)
         permutations, known = Permutations(arch), (of_states >= 0).all(dim=1)
         values[known] = permutations.apply(values[known], permutations.split(of_states[known]))

@@ -23,9 +23,10 @@ from zoo.engines import untrained
 from zoo.errors import UserError
 from zoo.images import ImageData
 from zoo.networks import Networks, predictions
+from zoo.schema import FACTORS, SCORES
 from zoo.spec import deal_splits
 from zoo.start import TRAINING_FACTORS
-from zoo.store import CLASS_ACCURACY, FACTORS, SCORES
+from zoo.store import CLASS_ACCURACY
 from zoo.training import command, console, epoch_metrics, open_zoo, print_summary, versions, zoo_images
 
 COMPARED_STATES = 500  # reconstructions whose distance to those of other models is measured
@@ -39,7 +40,7 @@ def sample_population(config: Any) -> Zoo:
             taken by another one.
     """
     zoo = open_zoo(config)
-    arch = Architecture.from_dict(zoo.description["arch"])
+    arch = zoo.architecture
     folder = hyperrep_folder(config)
     kind = sampler_class(config.sampler.name)
     autoencoder = load_autoencoder(folder, config.autoencoder, zoo) if kind.space == "latent" else None
@@ -243,7 +244,7 @@ def stored_population(config: Any, description: dict[str, Any]) -> Zoo | None:
     path = Path(config.paths.root) / "zoos" / description["name"]
     if not (path / "manifest.json").exists():
         return None
-    population = Zoo.open(path)
+    population = Zoo.open(path, config.arch.module)
     return population if population.description["spec"] == json.loads(json.dumps(description["spec"])) else None
 
 
@@ -283,7 +284,7 @@ def store_population(
             block.commit(0, {"weights": part}, metrics, optimizer)
     population.finalise()
     console.print(description["about"], highlight=False)
-    return Zoo.open(population.path)
+    return Zoo.open(population.path, config.arch.module)
 
 
 def about(config: Any, zoo: Zoo, kind: type[Sampler], uses_images: bool) -> str:

@@ -16,7 +16,7 @@ from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.errors import UserError
 from zoo.images import ImageData
-from zoo.store import FACTORS
+from zoo.schema import FACTORS
 
 SPLITS = ("train", "val", "test")
 MATCHING_IMAGES = 256  # for align=activations
@@ -62,7 +62,7 @@ def read_states(
         raise UserError(
             f"autoencoder.states: zoo {zoo.name!r} has no epoch {', '.join(map(str, missing))}; it has 0 to {zoo.epochs[-1]}"
         )
-    arch = Architecture.from_dict(zoo.description["arch"])
+    arch = zoo.architecture
     aligned = None
     if config.align != "none":
         aligned = zoo_permutations(zoo, arch, config, folder, images)
@@ -107,7 +107,7 @@ def zoo_permutations(
     made_from = f"{zoo.content}, weights within {threshold}"
     file = folder / f"alignment-{mode}-epoch-{epoch:04d}.safetensors"
     kept = load_permutations(file, made_from, mode)
-    if kept is not None:
+    if kept is not None and _are_permutations(kept, zoo.n_models, arch):
         return kept
     weights = torch.from_numpy(zoo.weights(epochs=[epoch])[:, 0])
     known = torch.from_numpy(arch.runs(zoo.models["activation"]))
@@ -129,6 +129,15 @@ def zoo_permutations(
     folder.mkdir(parents=True, exist_ok=True)
     save_permutations(file, table, made_from, mode)
     return table
+
+
+def _are_permutations(table: Tensor, models: int, arch: Architecture) -> bool:
+    """Whether a table that was kept is what `zoo_permutations` gives."""
+    permutations = Permutations(arch)
+    fits = table.shape == (models, sum(group.size for group in permutations.groups)) and not table.is_floating_point()
+    groups = permutations.split(table) if fits else []
+    known = [group[(group >= 0).any(dim=1)].sort(dim=1).values for group in groups]
+    return bool(groups) and all(bool((group == torch.arange(group.shape[1])).all()) for group in known)
 
 
 def permutations_like(

@@ -7,6 +7,7 @@ are missing, and prints what was learnt, on models it was trained on and on mode
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import time
@@ -41,10 +42,11 @@ from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.engines import EngineConfig
 from zoo.errors import UserError
-from zoo.files import write_file
+from zoo.files import read_file, reading, write_file
 from zoo.fitting import fit
 from zoo.images import ImageData, Images
 from zoo.networks import Networks
+from zoo.schema import check_columns, check_hyperrep, check_progress, parse_json
 from zoo.training import console, make_loggers, open_zoo, zoo_images
 
 WATCHED_MODELS = 100  # whose reconstructions are evaluated on images while training, of each split
@@ -64,7 +66,7 @@ def train_hyperrep(config: Any) -> None:
     images = zoo_images(config, zoo)
     folder = hyperrep_folder(config)
     states = read_states(zoo, config.autoencoder, folder.parent, images)
-    arch = Architecture.from_dict(zoo.description["arch"])
+    arch = zoo.architecture
     describe(config.autoencoder, zoo, folder)
     module = AutoencoderModule(config.autoencoder, arch, states, images, config.engine, folder)
     missing = config.autoencoder.optimizer.epochs - module.resume()
@@ -87,7 +89,7 @@ def train_hyperrep(config: Any) -> None:
         results = reconstruction_results(autoencoder, arch, states, images, config.engine)
         results["uses_images"] = config.autoencoder.uses_images
         write_file(folder / "results.csv", results.to_csv(index=False).encode())
-    print_results(zoo, config.autoencoder, pd.read_csv(folder / "results.csv"))
+    print_results(zoo, config.autoencoder, read_results(folder / "results.csv"))
 
 
 def hyperrep_folder(config: Any) -> Path:
@@ -140,7 +142,7 @@ def differences(there: Any, asked: Any, key: str = "") -> list[str]:
     if isinstance(there, dict) and isinstance(asked, dict):
         keys = list(dict.fromkeys([*there, *asked]))
         return [d for k in keys for d in differences(there.get(k), asked.get(k), f"{key}.{k}" if key else k)]
-    return [] if there == asked else [f"{key} was {there!r}, now {asked!r}"]
+    return [] if there == asked else [f"{key} was {there!r:.200}, now {asked!r:.200}"]
 
 
 class StatesData(pl.LightningDataModule):
@@ -385,10 +387,15 @@ class AutoencoderModule(pl.LightningModule):
         if file.exists():
             tensors, progress = read_checkpoint(file)
             self.done, self.best, self.plateau = progress["done"], progress["best"], Plateau(**progress["plateau"])
-            self.autoencoder.load_state_dict(
-                {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-            )
+            load_weights(self.autoencoder, tensors, file)
             self.moments = {k: v for k, v in tensors.items() if not k.startswith("model.")}
+            shapes = {name: parameter.shape for name, parameter in self.autoencoder.named_parameters()}
+            for key, value in self.moments.items():
+                kind, _, name = key.partition(".")
+                if value.shape != (() if kind == "step" else shapes.get(name)):
+                    raise UserError(
+                        f"{file} is damaged (its {key!r:.200} is no state of the optimiser): {_remedy(file)}"
+                    )
         return self.done
 
 
@@ -423,13 +430,27 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         UserError: if the file is damaged.
     """
     try:
-        data = file.read_bytes()
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        return from_safetensors(data), json.loads(header["__metadata__"]["progress"])
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{file} is damaged ({error}): restore it from a copy, or remove {file.parent} and train again"
-        ) from error
+        with reading(file, _remedy(file)):
+            data = read_file(file)
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            progress = json.loads(header["__metadata__"]["progress"])  # with infinities
+            check_progress(progress)
+            return from_safetensors(data), progress
+    except SafetensorError as error:
+        raise UserError(f"{file} is damaged ({error}): {_remedy(file)}") from error
+
+
+def load_weights(autoencoder: Autoencoder, tensors: dict[str, Tensor], file: Path) -> None:
+    """Put the weights of a checkpoint into an autoencoder. Raises UserError if they are of another one."""
+    found = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    wanted = autoencoder.state_dict()
+    if {n: (v.dtype, v.shape) for n, v in found.items()} != {n: (v.dtype, v.shape) for n, v in wanted.items()}:
+        raise UserError(f"{file} is damaged (it holds the weights of another autoencoder): {_remedy(file)}")
+    autoencoder.load_state_dict(found)
+
+
+def _remedy(file: Path) -> str:
+    return f"restore it from a copy, or remove {file.parent} and train again"
 
 
 def load_autoencoder(folder: Path, config: AutoencoderConfig, zoo: Zoo) -> Autoencoder:
@@ -456,20 +477,23 @@ def load_autoencoder(folder: Path, config: AutoencoderConfig, zoo: Zoo) -> Autoe
             f"the training in {folder} diverged: its loss on validation models was never finite; try a smaller "
             "autoencoder.optimizer.lr under another autoencoder.name"
         )
-    autoencoder = Autoencoder(config, Architecture.from_dict(zoo.description["arch"]))
-    tensors = read_checkpoint(best)[0]
-    autoencoder.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items()})
+    autoencoder = Autoencoder(config, zoo.architecture)
+    load_weights(autoencoder, read_checkpoint(best)[0], best)
     return autoencoder.eval()
 
 
 def trained_description(folder: Path) -> dict[str, Any]:
-    """What hyperrep.json says of the autoencoder in a folder."""
-    return json.loads((folder / "hyperrep.json").read_bytes())
+    """What hyperrep.json says of the autoencoder in a folder. Raises UserError if it is damaged."""
+    file = folder / "hyperrep.json"
+    with reading(file, _remedy(file)):
+        found = parse_json(read_file(file))
+        check_hyperrep(found)
+        return found
 
 
 def autoencoder_hash(folder: Path) -> str:
     """sha256 of the best autoencoder in a folder."""
-    return hashlib.sha256((folder / "best.safetensors").read_bytes()).hexdigest()
+    return hashlib.sha256(read_file(folder / "best.safetensors")).hexdigest()
 
 
 @torch.no_grad()
@@ -499,6 +523,14 @@ def reconstruction_results(
             r2 = float(r_squared(decoded[i], last.weights[i], mean))
             rows.append((split, int(model), float(original), float(accuracy[i]), r2))
     return pd.DataFrame(rows, columns=["split", "model_id", "accuracy", "reconstructed", "r2"])
+
+
+def read_results(file: Path) -> pd.DataFrame:
+    """`reconstruction_results` as they are kept. Raises UserError if the file is damaged."""
+    with reading(file, "remove it, and run the same command again"):
+        results = pd.read_csv(io.BytesIO(read_file(file)))
+        check_columns(results, ("model_id", "accuracy", "reconstructed", "r2"), ("split",))
+        return results
 
 
 def print_results(zoo: Zoo, config: AutoencoderConfig, results: pd.DataFrame) -> None:

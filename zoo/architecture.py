@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from zoo.errors import UserError, naming
 from zoo.plugins import find
+from zoo.schema import MOST_VALUES
 from zoo.variational import (
     CONV_LIMITS,
     DROPPED,
@@ -275,6 +276,7 @@ class Architecture:
             self.layout, self.buffer_layout = _slots(shapes), []
         else:
             self._class = _module_class(module)
+            self.noise_shapes = []
             with torch.random.fork_rng(devices=[]):  # looking at a network must not move anybody's random numbers
                 example = self._example()
             self.layout = _slots([(n, tuple(p.shape)) for n, p in example.named_parameters()])
@@ -290,9 +292,27 @@ class Architecture:
         return cls(config.name, image, classes, config.layers, config.module, config.module_args, config.variational)
 
     @classmethod
-    def from_dict(cls, description: dict[str, Any]) -> Architecture:
-        """The inverse of `to_dict`."""
-        return cls(**description)
+    def from_dict(cls, description: dict[str, Any], module: str | None = None) -> Architecture:
+        """The inverse of `to_dict`, for a description that was stored.
+
+        Args:
+            description: checked as `zoo.schema` says.
+            module: the class that may be imported though it is none of the package `zoo`: whoever calls this named it.
+
+        Raises:
+            UserError: if the description names another class, or is of a network too large to be run.
+        """
+        path = description.get("module")
+        if path is not None and path != module and not _is_ours(path):
+            raise UserError(
+                f"arch={description['name']} is the class {path}, which is none of hyperzoo's, and a stored zoo does not choose "
+                f"what code is run: if you know it, name it yourself, with the arch= of yours that has it (arch.module={path}) or, "
+                f"in Python, Zoo.open(path, module={path!r})"
+            )
+        found = cls(**description)
+        if (most := max(map(math.prod, found.noise_shapes), default=0)) > MOST_VALUES:
+            raise UserError(f"arch={found.name} has a layer of {most:,} values, but at most {MOST_VALUES:,} are run")
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able values from which `from_dict` makes an equal architecture."""
@@ -337,7 +357,7 @@ class Architecture:
 
     def plain(self) -> Architecture:
         """The same without variances."""
-        return Architecture.from_dict({**self.to_dict(), "variational": False})
+        return Architecture(**{**self.to_dict(), "variational": False})
 
     @property
     def flat_layers(self) -> list[Layer]:
@@ -689,6 +709,11 @@ class _Walk:
             self.shapes.append((f"{name}.log_sigma2", weight))
             if bias and len(weight) == 4:  # biases of linear layers are not noisy
                 self.shapes.append((f"{name}.log_sigma2_bias", weight[:1]))
+
+
+def _is_ours(path: str) -> bool:
+    """Whether a dotted path names a network of the package `zoo`; nothing else is imported to find out."""
+    return path.startswith("zoo.") and _module_class(path).__module__.startswith("zoo.")
 
 
 def _module_class(path: str) -> type[nn.Module]:

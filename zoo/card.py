@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from zoo.store import FACTORS, SPLITS, Zoo
+from zoo.schema import FACTORS, SPLITS
+from zoo.store import Zoo
+from zoo.text import as_code, escaped
 
 
 def facts(zoo: Zoo, models: pd.DataFrame) -> dict[str, str]:
@@ -97,10 +99,10 @@ def card(zoo: Zoo, models: pd.DataFrame, metrics: pd.DataFrame, measured: str = 
     lines = [
         f"# Zoo {zoo.name}",
         "",
-        *([zoo.description["about"], ""] if "about" in zoo.description else []),
+        *([escaped(zoo.description["about"]), ""] if "about" in zoo.description else []),
         "| | |",
         "|---|---|",
-        *(f"| {name} | {value} |" for name, value in facts(zoo, models).items()),
+        *(f"| {name} | {escaped(value)} |" for name, value in facts(zoo, models).items()),
         "",
         f"At epoch {zoo.epochs[-1]}, mean ± standard deviation over models (n = models with a finite value):",
         "",
@@ -122,7 +124,7 @@ def card(zoo: Zoo, models: pd.DataFrame, metrics: pd.DataFrame, measured: str = 
         "",
         "## Make it again",
         "",
-        f"`{zoo.description.get('command', 'not recorded')}` (spec, protocol and versions are in zoo.json).",
+        f"{as_code(zoo.description.get('command', 'not recorded'))} (spec, protocol and versions are in zoo.json).",
         "",
     ]
     return "\n".join(lines)

@@ -11,7 +11,6 @@ import dataclasses
 import difflib
 import math
 import os
-import re
 import types
 import typing
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from zoo.architecture import ArchConfig, Architecture
 from zoo.engines import ENGINES, EngineConfig, choose
 from zoo.errors import UserError
 from zoo.images import DatasetConfig, augments, plan_shape, protocol_problems
+from zoo.schema import LONGEST_NAME, is_name
 from zoo.spec import ZooConfig, shard_problems, spec_size
 
 MOST_NAMES = 15  # that an error lists
@@ -303,6 +303,7 @@ def combination_problems(config: Config) -> list[str]:
     zoo, grid, arch, dataset = config.zoo, config.zoo.grid, config.arch, config.dataset
     problems = protocol_problems(dataset, arch.protocol, arch.image_size)
     problems += folder_problems("zoo.name", zoo.name) + shard_problems(zoo.shard)
+    problems += folder_problems("arch.name", arch.name) + folder_problems("dataset.name", dataset.name)
     for factor in dataclasses.fields(grid):
         values = getattr(grid, factor.name)
         if not values or len(set(values)) < len(values):
@@ -375,9 +376,11 @@ def start_problems(zoo: ZooConfig) -> list[str]:
 
 def folder_problems(key: str, name: str) -> list[str]:
     """Whether a name of the configuration can be that of a folder; nothing leads out of the folder it is in."""
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+    if is_name(name):
         return []
-    return [f"{key}: got {name!r}, but it is a folder's name: letters, digits, '.', '_' and '-'"]
+    return [
+        f"{key}: got {name!r:.300}, but it is a folder's name: letters, digits, '.', '_' and '-', {LONGEST_NAME} at most"
+    ]
 
 
 def training_conditions(config: Config) -> tuple[str, bool]:

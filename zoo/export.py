@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Callable
@@ -21,11 +22,11 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
-from zoo.architecture import Architecture
 from zoo.config import Config
 from zoo.errors import UserError
-from zoo.files import hash_of, locked, write_file
+from zoo.files import hash_of, locked, read_file, write_file
 from zoo.raw import published_names, write_trial
+from zoo.schema import is_command
 from zoo.store import Zoo
 from zoo.training import console, open_zoo
 
@@ -49,7 +50,7 @@ def export_zoo(config: Config) -> None:
         UserError: if there is no such zoo, it is unfinished, or the format cannot hold it.
     """
     zoo = open_zoo(config)
-    target = Path(config.paths.root) / "exports" / f"{zoo.name}_{config.format}"
+    target = Path(config.paths.root) / "exports" / f"{config.zoo.name}_{config.format}"
     part = target.with_name(f"{target.name}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target.with_name(f"{target.name}.lock"), f"{target} is being written by {{owner}}: wait for it"):
@@ -59,13 +60,11 @@ def export_zoo(config: Config) -> None:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         told = FORMATS[config.format](zoo, part)
-        if not (part / "README.md").exists():
-            shutil.copyfile(
-                zoo.path / "README.md", part / "README.md"
-            )  # the card: what these files are, and their licence
+        if not (part / "README.md").exists():  # the card: what these files are, and their licence
+            (part / "README.md").write_bytes(read_file(zoo.path / "README.md"))
         shutil.rmtree(target, ignore_errors=True)
         os.replace(part, target)
-    console.print(f"Exported to {target}\n{told.format(folder=target)}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"Exported to {target}\n{told.format(folder=target)}", highlight=False, soft_wrap=True)
 
 
 # ------------------------------------------------------------------------------------------------ raw and csv
@@ -73,7 +72,7 @@ def export_zoo(config: Config) -> None:
 
 def export_raw(zoo: Zoo, folder: Path) -> str:
     """The layout of the published zoos."""
-    arch = Architecture.from_dict(zoo.description["arch"])
+    arch = zoo.architecture
     published_names(arch, 0.0)  # says so if it cannot be
     models = zoo.models
     metrics = zoo.metrics.sort_values(["model_id", "epoch"]).set_index("model_id")
@@ -81,14 +80,15 @@ def export_raw(zoo: Zoo, folder: Path) -> str:
     (folder / "config.json").write_text(json.dumps(spec, indent=1))
     for model in _shown(range(zoo.n_models), "models"):
         write_trial(folder, zoo, arch, models.iloc[model], metrics)
-    words = shlex.split(str(zoo.description.get("command")))
-    preset = next((word for word in words if word.startswith("zoo=")), "zoo=PRESET")
+    command = zoo.description.get("command")
+    words = shlex.split(command) if is_command(command) else []
+    preset = next((word for word in words if re.fullmatch(r"zoo=\w+", word)), "zoo=PRESET")
     return f"Read it back with: python run.py task=import {preset} zoo.name=NAME source={{folder}}"
 
 
 def export_csv(zoo: Zoo, folder: Path) -> str:
     """Tables as text: a row a model, a row a state, and for each epoch a row of weights a model."""
-    arch = Architecture.from_dict(zoo.description["arch"])
+    arch = zoo.architecture
     if arch.n_buffers or arch.n_parameters > CSV_PARAMETERS:
         raise UserError(
             f"format: csv is for models of at most {CSV_PARAMETERS:,} parameters and without buffers, but arch={arch.name} has "
@@ -128,7 +128,7 @@ def export_hub(zoo: Zoo, folder: Path) -> str:
             for name in ("models", "metrics")
         ],
     )
-    text = (folder / "README.md").read_text()
+    text = (folder / "README.md").read_text(errors="replace")
     card = DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
     _put(folder, "README.md", str(card).encode())
     return "Put it there with: hf upload OWNER/NAME {folder} . --repo-type=dataset"

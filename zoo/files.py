@@ -4,26 +4,94 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import secrets
 import socket
+import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from zoo.errors import UserError
 
 PROBING = 1.0  # seconds within which whoever only looks at a lock has let go of it again
+STALE = 3600.0  # seconds without a byte more, after which a temporary file is nobody's any more
 
 
 def write_file(file: Path, data: bytes) -> None:
-    """Put `data` in place of `file` at once: whenever the power fails, it is the old one or the new one, whole."""
-    temporary = file.with_name(file.name + ".tmp")
-    with open(temporary, "wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(temporary, file)
+    """Put `data` in place of `file` at once: whenever the power fails, it is the old one or the new one, whole.
+
+    Until then it lies beside it under a name that nobody else has, and that was nothing before: no link is followed, and two
+    writers do not mix. What a kill leaves of it, the next writer of the file removes (see `remove_leftovers`).
+    """
+    remove_leftovers(file.parent, re.escape(file.name), older=STALE)
+    temporary = file.with_name(f"{file.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(temporary, file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(file.parent)
+
+
+def remove_leftovers(folder: Path, names: str, older: float = 0.0) -> None:
+    """Remove what killed processes left of the files whose names match the expression `names`.
+
+    Args:
+        folder: where.
+        names: a regular expression.
+        older: only what was not written to for so many seconds; 0 where a lock forbids others to write them.
+    """
+    ours = re.compile(rf"(?:{names})(\.[0-9a-f]{{16}})?\.tmp")  # earlier versions wrote no digits
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if ours.fullmatch(entry.name)]
+    for entry in found:
+        with suppress(FileNotFoundError):
+            if entry.stat(follow_symlinks=False).st_mtime <= time.time() - older:
+                os.unlink(entry.path)
+
+
+def read_file(file: Path) -> bytes:
+    """The bytes of a file of a store.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        UserError: if it is a link or anything else that is no plain file.
+    """
+    plain_size(file)
+    return file.read_bytes()
+
+
+@contextmanager
+def reading(file: Path, remedy: str) -> Iterator[None]:
+    """What goes wrong within is the fault of a file, and says so, with what to do about it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        reason = "it is not there" if isinstance(error, FileNotFoundError) else str(error).partition("\n")[0][:300]
+        raise UserError(f"{file} is missing or damaged ({reason}): {remedy}") from error
+
+
+def plain_size(file: Path) -> int:
+    """How many bytes a file has. Raises as `read_file`: what a stranger's store links to is nobody's to read or write."""
+    found = os.stat(file, follow_symlinks=False)
+    if not stat.S_ISREG(found.st_mode):
+        refuse_link(file)
+        raise UserError(f"{file} is no plain file: move it away")
+    return found.st_size
+
+
+def refuse_link(path: Path) -> None:
+    """Raise UserError if a path within a store is a link. The store's own folder may be one."""
+    if path.is_symlink():
+        raise UserError(f"{path} is a link, and a store has none within: put the file there itself, or remove the link")
 
 
 def sync_folder(folder: Path) -> None:
@@ -59,7 +127,8 @@ def locked(file: Path, busy: str | None = None) -> Iterator[None]:
 
     end = time.monotonic() + PROBING
     while True:
-        fd = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        refuse_link(file)
+        fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if busy is None else fcntl.LOCK_NB))
             if os.fstat(fd).st_ino == file.stat().st_ino:
@@ -90,7 +159,8 @@ def owner_of(file: Path) -> str | None:
     import fcntl
 
     try:
-        fd = os.open(file, os.O_RDWR)
+        refuse_link(file)
+        fd = os.open(file, os.O_RDWR | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None
     try:

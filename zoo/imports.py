@@ -27,9 +27,10 @@ from zoo.errors import UserError
 from zoo.files import write_file
 from zoo.networks import MOST_APART, accuracies_apart
 from zoo.raw import Trial, begin_reading, find_trials, is_variational, read_state, read_states, vectors
+from zoo.schema import FACTORS, SCORES, SPLITS, WEIGHT_MAX_ABS
 from zoo.sparsify import store_masked
 from zoo.spec import deal_splits
-from zoo.store import CLASS_ACCURACY, FACTORS, SCORES, SPLITS, WEIGHT_MAX_ABS, Block, Zoo
+from zoo.store import CLASS_ACCURACY, Block, Zoo
 from zoo.training import (
     MODELS_ON_CPU,
     PopulationProgress,
@@ -83,7 +84,7 @@ def import_zoo(config: Config) -> None:
                 progress.skip(block)
                 store_block(block, [trials[i] for i in block.models], arch, read, progress)
     zoo.finalise()
-    zoo = Zoo.open(path)
+    zoo = Zoo.open(path, config.arch.module)
     for trial, found in zip(trials, _problems(zoo, trials, arch)):
         problems.setdefault(trial.path.name, []).extend(found)
     print_summary(zoo)
@@ -355,7 +356,7 @@ def _check_accuracy(config: Config, zoo: Zoo) -> None:
         )
     else:
         console.print(
-            f"[bold]Checked {told} are up to {100 * apart.max():.1f} % off[/bold]: these are other images than the zoo's, or "
+            f"Checked {told} are up to {100 * apart.max():.1f} % off: these are other images than the zoo's, or "
             "they were prepared in another way.",
-            highlight=False, soft_wrap=True,
+            style="bold", highlight=False, soft_wrap=True,
         )  # fmt: skip

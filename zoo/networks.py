@@ -112,7 +112,7 @@ def accuracies_apart(config: Any, zoo: Zoo, data: ImageData) -> np.ndarray:
     again: [n] fractions; none where none is on record."""
     models, metrics = zoo.models, zoo.metrics
     last = metrics[metrics["epoch"] == zoo.epochs[-1]].set_index("model_id")["test_acc"]
-    runs = Architecture.from_dict(zoo.description["arch"]).runs(models["activation"])
+    runs = zoo.architecture.runs(models["activation"])
     known = (models["status"] == "ok") & runs & np.isfinite(last.to_numpy())
     fine = models.loc[known, "model_id"].tolist()
     chosen = [fine[i] for i in np.unique(np.linspace(0, len(fine) - 1, CHECKED).round().astype(int))] if fine else []
@@ -123,7 +123,7 @@ def accuracies_apart(config: Any, zoo: Zoo, data: ImageData) -> np.ndarray:
 
 def measured_accuracy(config: Any, zoo: Zoo, models: Sequence[int], data: ImageData) -> np.ndarray:
     """Test accuracy of some models of a zoo after their last epoch: [n] fractions."""
-    arch = Architecture.from_dict(zoo.description["arch"])
+    arch = zoo.architecture
     weights = zoo.weights(models=models, epochs=[zoo.epochs[-1]])[:, 0]
     if arch.variational:
         weights = arch.masked(torch.tensor(weights)).numpy()

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 from zoo.engines import Engine
-from zoo.files import locked, write_file
+from zoo.errors import UserError
+from zoo.files import locked, read_file, write_file
+from zoo.schema import parse_json
 from zoo.store import PROVENANCE
 
 log = logging.getLogger(__name__)
@@ -69,7 +71,7 @@ class Provenance:
 def read_provenance(folder: Path) -> list[dict[str, Any]]:
     """The entries of a zoo, one a process that trained some of it; none that cannot be read. For people, not for programs."""
     try:
-        entries = json.loads((folder / PROVENANCE).read_bytes())
-    except (OSError, ValueError):
+        entries = parse_json(read_file(folder / PROVENANCE))
+    except (OSError, ValueError, UserError):
         return []
     return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []

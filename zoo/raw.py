@@ -38,7 +38,8 @@ from torch import Tensor
 
 from zoo.architecture import Architecture, Slot
 from zoo.errors import UserError
-from zoo.store import WEIGHT_MAX_ABS, Zoo
+from zoo.schema import WEIGHT_MAX_ABS, is_name
+from zoo.store import Zoo
 
 PARAMS = {  # keys of params.json: a factor, or the seed
     "seed": "seed",
@@ -123,7 +124,7 @@ class Trial:
             value = read.get(theirs) if isinstance(read, dict) else None
             if value is None:
                 continue
-            if isinstance(value, str) if ours in NAMES else _fits(number(value), ours in WHOLE):
+            if is_name(value) if ours in NAMES else _fits(number(value), ours in WHOLE):
                 found[ours] = value
             else:
                 self.problems.append(f"params.json: {theirs} is {value!s:.50}")
@@ -256,7 +257,7 @@ def read_states(files: Sequence[Path | None], described: Mapping[str, Any]) -> t
 
     NaN for a state that is not there (None) or cannot be read.
     """
-    arch = Architecture.from_dict(dict(described))
+    arch = Architecture(**described)
     weights = np.full((len(files), arch.n_parameters), np.nan, np.float32)
     buffers = np.full((len(files), arch.n_buffers), np.nan, np.float32)
     for i, file in enumerate(files):

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from zoo.architecture import Architecture
 from zoo.config import derive, folder_problems
 from zoo.errors import UserError, naming
 from zoo.files import locked
@@ -141,7 +140,7 @@ def sparsify_zoo(config: Any) -> None:
         return
     words += ["++arch.variational=true", f"zoo.divergence_rate={chosen.divergence_rate}"]
     train_zoo(derive(config, *words), made_by)
-    twin = Zoo.open(source.path.with_name(twin_name(config)))
+    twin = Zoo.open(source.path.with_name(twin_name(config)), config.arch.module)
     if twin.finished:  # else other shards are still at it
         with locked(twin.path / ".lock"):  # several may have found it finished
             store_masked(twin)
@@ -154,9 +153,9 @@ def _compare_accuracies(config: Any, source: Zoo, images: ImageData) -> None:
     apart = accuracies_apart(config, source, images)
     if len(apart) and apart.max() > MOST_APART:
         console.print(
-            f"[bold]Test accuracies of {len(apart)} models of zoo {source.name} are up to {100 * apart.max():.1f} % off those on "
-            "record[/bold]: these are other images than the zoo's, or they were prepared in another way.",
-            highlight=False, soft_wrap=True,
+            f"Test accuracies of {len(apart)} models of zoo {source.name} are up to {100 * apart.max():.1f} % off those on "
+            "record: these are other images than the zoo's, or they were prepared in another way.",
+            style="bold", highlight=False, soft_wrap=True,
         )  # fmt: skip
 
 
@@ -198,7 +197,7 @@ def store_masked(twin: Zoo) -> Zoo:
 
     Scores are those of the twin: in evaluation, its networks are these.
     """
-    arch = Architecture.from_dict(twin.description["arch"])
+    arch = twin.architecture
     name = f"{twin.name}_masked"
     description = {
         **{key: twin.description[key] for key in KEPT if key in twin.description},

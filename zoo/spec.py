@@ -15,11 +15,10 @@ import pandas as pd
 from zoo.architecture import ACTIVATIONS
 from zoo.initialization import METHODS
 from zoo.pruning import PrunedConfig
+from zoo.schema import FACTORS, SCHEDULES
 from zoo.start import StartConfig
-from zoo.store import FACTORS
 
 OPTIMIZERS = ("adam", "sgd")
-SCHEDULES = ("constant", "onecycle")
 
 # 70/15/15 by model, dealt out in rounds of 20 consecutive rows: so every prefix of a zoo is split in proportion, a zoo
 # that grows keeps its splits, and each published size is divided exactly (1000 -> 700/150/150).

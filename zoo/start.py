@@ -14,7 +14,8 @@ import torch
 from zoo.architecture import Architecture
 from zoo.engines import Population, untrained
 from zoo.errors import UserError, naming
-from zoo.store import SPLITS, Block, Zoo
+from zoo.schema import SPLITS
+from zoo.store import Block, Zoo
 
 if TYPE_CHECKING:
     from zoo.config import Config
@@ -53,7 +54,7 @@ class Start:
         start = config.zoo.start
         assert start.zoo is not None
         with naming("zoo.start.zoo"):
-            self.zoo = Zoo.open(Path(config.paths.root) / "zoos" / start.zoo)
+            self.zoo = Zoo.open(Path(config.paths.root) / "zoos" / start.zoo, config.arch.module)
         if not self.zoo.finished:
             raise UserError(f"zoo.start.zoo: {start.zoo} is not finished; {self.zoo.redo}")
         self.epoch = self.zoo.epochs[-1] if start.epoch is None else start.epoch
@@ -61,7 +62,7 @@ class Start:
             raise UserError(
                 f"zoo.start.epoch: got {self.epoch}, but {start.zoo} has the epochs 0 to {self.zoo.epochs[-1]}"
             )
-        there, self.arch = Architecture.from_dict(self.zoo.description["arch"]), arch
+        there, self.arch = self.zoo.architecture, arch
         self.adds_variances = arch.variational and not there.variational
         if there.to_dict() != (arch.plain() if self.adds_variances else arch).to_dict():
             raise UserError(f"zoo.start.zoo: {start.zoo} has models of {_words(there)}, but asked are {_words(arch)}")

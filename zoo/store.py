@@ -13,8 +13,9 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,22 +25,49 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from zoo.errors import UserError
-from zoo.files import hash_of, locked, owner_of, sync_folder, write_file
+from zoo.files import (
+    hash_of,
+    locked,
+    owner_of,
+    plain_size,
+    read_file,
+    reading,
+    refuse_link,
+    remove_leftovers,
+    sync_folder,
+    write_file,
+)
+from zoo.schema import (
+    FACTORS,
+    FORMAT,
+    FORMAT_VERSION,
+    LISTED,
+    MOST_MODELS,
+    ROOT_FILES,
+    SCORES,
+    SPLITS,
+    STATES,
+    WEIGHT_MAX_ABS,
+    check_blocks,
+    check_description,
+    check_manifest,
+    check_metrics,
+    check_models,
+    is_command,
+    parse_json,
+    read_table,
+)
+from zoo.text import printable
 
 if TYPE_CHECKING:  # torch takes seconds to import and reading arrays and tables does not need it
     from torch import Tensor, nn
 
+    from zoo.architecture import Architecture, Slot
     from zoo.model_dataset import ModelDataset
 
 log = logging.getLogger(__name__)
 
-FORMAT = "hyperzoo"
-FORMAT_VERSION = 1
-FACTORS = ("init", "activation", "optimizer", "lr", "weight_decay", "dropout")  # that generate a model, beside its seed
-SPLITS = ("train", "val", "test")
-SCORES = ["train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc"]
 CLASS_ACCURACY = "test_acc_class_"  # and the number of the class, from 0
-WEIGHT_MAX_ABS = "weight_max_abs"  # the one metric the store computes itself: it tells a diverged model
 MAY_CHANGE = {
     "models",
     "constants",
@@ -52,7 +80,6 @@ MAY_CHANGE = {
     "about",
 }  # everything else in zoo.json identifies the zoo
 PROVENANCE = "provenance.json"  # the one file that differs when a zoo is made again: see `zoo.provenance`
-ROOT_FILES = ["zoo.json", "models.parquet", "metrics.parquet", "README.md"]
 
 
 class Zoo:
@@ -68,8 +95,9 @@ class Zoo:
         epochs: the epochs that every model of a finished zoo has: [0, 1, ..., last]; 0 is the state before training.
     """
 
-    def __init__(self, path: Path, description: dict[str, Any]) -> None:
+    def __init__(self, path: Path, description: dict[str, Any], module: str | None = None) -> None:
         self.path = path
+        self._module = module
         self.description = description
         self.name: str = description["name"]
         self.layout: list[dict[str, Any]] = description["layout"]
@@ -81,40 +109,49 @@ class Zoo:
         command = description.get("command")
         elsewhere = path.parent.name == "zoos" and path.parent != Path("outputs/zoos")
         where = f" paths.root={path.parent.parent}" if elsewhere else ""
-        self.redo = f"run `{command}{where}` again" if command else "run the command that made it again"
+        known = is_command(command)  # else it is a stranger's text: nothing to be run as it stands
+        self.redo = f"run `{command}{where}` again" if known else "run the command that made it again"
 
     # --------------------------------------------------------------------------------------- open, create, finalise
 
     @classmethod
-    def open(cls, path: str | Path) -> Zoo:
-        """Open the zoo in the folder `path` for reading, finished or not.
+    def open(cls, path: str | Path, module: str | None = None) -> Zoo:
+        """Open the zoo in the folder `path` for reading, finished or not. Nothing that it holds is run or believed: see
+        `zoo.schema` for what is checked.
+
+        Args:
+            path: the zoo's folder.
+            module: the dotted path of your own network's class, where the zoo is of one (`arch.module`): a store does not
+                choose what code is imported. Classes of the package `zoo` need no word.
 
         Raises:
-            UserError: if there is none, it has another format version, or its zoo.json is damaged.
+            UserError: if there is none, it has another format version, or a file is damaged or is a link.
         """
         path = Path(path)
         try:
-            text = (path / "zoo.json").read_bytes()
+            text = read_file(path / "zoo.json")
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(
                 f"there is no zoo in {path} (no zoo.json): check the path, or train it with `python run.py zoo=NAME`"
             ) from None
+        _refuse_links(path)
         try:
-            description = json.loads(text)
+            description = parse_json(text)
             kind, version = description["format"], description["format_version"]
-            if kind == FORMAT and version == FORMAT_VERSION:
-                zoo = cls(path, description)
+            if (kind, version) == (FORMAT, FORMAT_VERSION):
+                check_description(description)
         except (ValueError, LookupError, TypeError) as error:
             raise UserError(
                 f"{path / 'zoo.json'} is damaged ({error}): restore it from a copy, or move {path} away and train again"
             ) from error
-        if kind != FORMAT or version != FORMAT_VERSION:
+        if (kind, version) != (FORMAT, FORMAT_VERSION):
             newer = kind == FORMAT and isinstance(version, int) and version > FORMAT_VERSION
             remedy = "install a newer hyperzoo" if newer else "install the version of hyperzoo that made it"
             raise UserError(
-                f"{path} has format {kind} {version}, but this version of hyperzoo reads {FORMAT} {FORMAT_VERSION}: "
-                f"{remedy} (made by {description.get('versions', 'a version that was not recorded')})"
+                f"{path} has format {kind!s:.50} {version!s:.50}, but this version of hyperzoo reads {FORMAT} "
+                f"{FORMAT_VERSION}: {remedy} (made by {description.get('versions', 'a version that was not recorded')!s:.200})"
             )
+        zoo = cls(path, description, module)
         listed = zoo._manifest()
         if listed and listed.get("zoo.json") != _entry(text):
             raise UserError(
@@ -138,25 +175,27 @@ class Zoo:
                 weight_decay, dropout, split ("train", "val" or "test") and any further ones.
 
         Raises:
-            UserError: if the zoo there is another one, or fewer models or epochs are asked of an unfinished one.
+            UserError: if the zoo there is another one, fewer models or epochs are asked of an unfinished one, or a name, a text
+                or a size is one that `zoo.schema` refuses.
         """
         path = Path(path)
+        module = description["arch"].get("module")  # whoever calls this names it
         _check_models(models)
         description = _complete(description, len(models))
+        _refuse_links(path)
         (path / "weights").mkdir(parents=True, exist_ok=True)
         with locked(path / ".lock"):
-            for name in [*ROOT_FILES, "manifest.json"]:
-                _remove(path / f"{name}.tmp")  # left behind by a kill
+            remove_leftovers(path, r"[a-z]+\.json|[a-z]+\.parquet|README\.md")  # of killed processes
             if not (path / "zoo.json").exists():
                 _write_zoo(path, description, models)
             else:
-                zoo = cls.open(path)
+                zoo = cls.open(path, module)
                 zoo._check_identity(description)
                 grows, intact = zoo._must_grow(description), zoo._has_rows(models)
                 if grows or not intact:
                     _remove(path / "manifest.json")  # from here on the zoo is unfinished
                     _write_zoo(path, description if grows else zoo.description, models)
-            zoo = cls.open(path)
+            zoo = cls.open(path, module)
             for block in zoo._blocks():
                 block._remove_if_empty()
         return zoo
@@ -208,6 +247,7 @@ class Zoo:
             if not zoo.finished:
                 raise UserError(f"zoo {self.name!r} is not finished: {self.redo}")
             (self.path / "card").mkdir(exist_ok=True)
+            remove_leftovers(self.path / "card", r".+\.svg")
             listed = {name: entry for name, entry in zoo._manifest().items() if not name.startswith("card/")}
             for name, data in figures.items():
                 listed[f"card/{name}.svg"] = _write(self.path / "card" / f"{name}.svg", data)
@@ -224,8 +264,25 @@ class Zoo:
     @property
     def imported(self) -> bool:
         """Whether task=import made it, out of trials of others."""
-        spec = self.description.get("spec")
-        return isinstance(spec, dict) and spec.get("kind") == "imported"
+        return self.description["spec"].get("kind") == "imported"
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """The network of all models.
+
+        Raises:
+            UserError: if it is a class that neither the package `zoo` has nor `Zoo.open` was given, or has other tensors than
+                zoo.json says.
+        """
+        from zoo.architecture import Architecture
+
+        found = Architecture.from_dict(self.description["arch"], self._module)
+        if (_as_json(found.layout), _as_json(found.buffer_layout)) != (self.layout, self.buffer_layout):
+            raise UserError(
+                f"{self.path / 'zoo.json'} is damaged (arch={found.name} has other tensors than layout says): restore it from a "
+                f"copy, or move {self.path} away and train again"
+            )
+        return found
 
     @property
     def pending(self) -> int:
@@ -257,21 +314,31 @@ class Zoo:
         fractions in [0, 1]; validation is NaN where the dataset has none), the zoo's further ones, and weight_max_abs
         (the largest absolute weight; NaN or inf in a diverged model).
         """
-        return self._read_table("metrics.parquet") if self.finished else self._collect_metrics()
+        return self._read_metrics() if self.finished else self._collect_metrics()
 
     def _read_models(self) -> pd.DataFrame:
         # While a zoo is being extended the table may already have rows that zoo.json does not promise yet.
-        return self._read_table("models.parquet").iloc[: self.n_models]
+        def check(table: pd.DataFrame) -> None:
+            check_models(table, self.epochs[-1])
 
-    def _read_table(self, name: str) -> pd.DataFrame:
+        return self._read_table("models.parquet", self.n_models, MOST_MODELS, check).iloc[: self.n_models]
+
+    def _read_metrics(self) -> pd.DataFrame:
+        def check(table: pd.DataFrame) -> None:
+            check_metrics(table, self.n_models, self.epochs[-1], self.description["metrics"])
+
+        rows = self.n_models * len(self.epochs)
+        return self._read_table("metrics.parquet", rows, rows, check)
+
+    def _read_table(self, name: str, least: int, most: int, check: Callable[[pd.DataFrame], None]) -> pd.DataFrame:
         listed = self._manifest()
-        try:
-            data = (self.path / name).read_bytes()
+        with reading(self.path / name, f"{self.redo} to restore it"):
+            data = read_file(self.path / name)
             if listed and listed.get(name) != _entry(data):
                 raise ValueError("its hash is not the one in manifest.json")
-            return pd.read_parquet(io.BytesIO(data))
-        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-            raise UserError(f"{self.path / name} is missing or damaged ({error}): {self.redo} to restore it") from error
+            table = read_table(data, least, most)
+            check(table)
+            return table
 
     def _collect_metrics(self) -> pd.DataFrame:
         """The metrics of all committed states, from the state files; sorted by model, then epoch."""
@@ -287,7 +354,7 @@ class Zoo:
             for i, file in enumerate(files):
                 with _tensors(file) as tensors:
                     for j, name in enumerate(self.description["metrics"]):
-                        values[j, :, i] = tensors.get_tensor(f"metrics.{name}")
+                        values[j, :, i] = tensors.slice(f"metrics.{name}", "F64", shape[:1])[:]
             for name, column in zip(self.description["metrics"], values):
                 columns[name].append(column)
         empty = np.empty(0)
@@ -360,26 +427,26 @@ class Zoo:
         """The state dict of one model at one epoch, for `module`'s class. Raises UserError as `weights`."""
         import torch
 
-        from zoo.architecture import Architecture
-
-        architecture = Architecture.from_dict(self.description["arch"])
         weights = torch.from_numpy(self.weights(models=[model], epochs=[epoch])[0, 0])
         buffers = None
         if self.buffer_layout:
             buffers = torch.from_numpy(self.buffers(models=[model], epochs=[epoch])[0, 0])
-        return architecture.state_dict(weights, buffers)
+        return self.architecture.state_dict(weights, buffers)
 
     def module(self, model: int, epoch: int) -> nn.Module:
-        """One model at one epoch as an ordinary module in evaluation mode. Raises UserError as `weights`."""
+        """One model at one epoch as an ordinary module in evaluation mode. Raises UserError as `weights` and `architecture`, and
+        for a model of an activation that there is not here."""
         import torch
-
-        from zoo.architecture import Architecture
 
         state = self.state_dict(model, epoch)
         row = self._read_models().iloc[model]
         dropout = 0.0 if pd.isna(row["dropout"]) else float(row["dropout"])
+        if not self.architecture.runs([row["activation"]])[0]:
+            raise UserError(
+                f"model {model} of zoo {self.name!r} has the activation {row['activation']}, which is not known here"
+            )
         with torch.random.fork_rng(devices=[]):  # building it draws weights that are not wanted
-            module = Architecture.from_dict(self.description["arch"]).module(row["activation"], dropout)
+            module = self.architecture.module(row["activation"], dropout)
         module.load_state_dict(state)
         return module.eval()
 
@@ -438,16 +505,19 @@ class Zoo:
         blocks = self._blocks()
         if chosen:
             self._refuse_pending(ids, max(chosen), blocks)
+        parts = [(block, np.flatnonzero((ids >= block.first) & (ids <= block.last))) for block in blocks]
+        files = [
+            (block, places, block._listed_files(map(_epoch_file, chosen))) for block, places in parts if len(places)
+        ]
+        # Only now that files of this size are there is memory asked for.
         out = np.empty((len(ids), len(chosen), sum(stop - start for start, stop in columns)), np.float32)
-        for block in blocks:
-            places = np.flatnonzero((ids >= block.first) & (ids <= block.last))
-            if not len(places):
-                continue
+        width = {"weights": self.n_parameters, "buffers": self.n_buffers}[tensor]
+        for block, places, listed in files:
             rows = ids[places] - block.first
             low, high = int(rows.min()), int(rows.max()) + 1
-            for i, file in enumerate(block._listed_files(map(_epoch_file, chosen))):
+            for i, file in enumerate(listed):
                 with _tensors(file) as tensors:
-                    values = tensors.get_slice(tensor)
+                    values = tensors.slice(tensor, "F32", (len(block.models), width))
                     at = 0
                     for start, stop in columns:
                         out[places, i, at : at + stop - start] = values[low:high, start:stop][rows - low]
@@ -485,9 +555,17 @@ class Zoo:
         return [block for block in existing if block.first in within] + new
 
     def _blocks(self) -> list[Block]:
-        """The blocks that have a folder, by first model."""
-        ranges = (_block_range(folder.name) for folder in (self.path / "weights").glob("*-*") if folder.is_dir())
-        return [Block(self, *found) for found in sorted(r for r in ranges if r is not None)]
+        """The blocks that have a folder, by first model. Raises UserError if some overlap, or hold models that are not there."""
+        found = []
+        for folder in (self.path / "weights").glob("*-*"):
+            refuse_link(folder)
+            if folder.is_dir() and (ends := _block_range(folder.name)):
+                found.append(ends)
+        try:
+            check_blocks(found, self.n_models)
+        except ValueError as error:
+            raise UserError(f"{self.path / 'weights'} is damaged ({error}): restore it from a copy") from error
+        return [Block(self, *ends) for ends in sorted(found)]
 
     def verify(self) -> list[str]:
         """Hash every file again: a list of sentences, one a problem; empty if the zoo is intact."""
@@ -500,7 +578,12 @@ class Zoo:
             damage = _damage(self.path / name, entry)
             problems += [f"{self.path / name} {damage}"] if damage else []
         known = {"manifest.json", PROVENANCE, *ROOT_FILES, *listed}
-        for block in self._blocks():
+        problems += [f"{file} is a link" for file in sorted(self.path.rglob("*")) if file.is_symlink()]
+        try:
+            blocks = self._blocks()
+        except UserError as error:
+            return [*problems, str(error)]
+        for block in blocks:
             problems += [problem for problem in block.problems() if problem not in problems]
             try:
                 known |= {f"weights/{block.name}/{name}" for name in ["manifest.json", *block._files()]}
@@ -512,13 +595,20 @@ class Zoo:
             hidden = {name for name in files if any(part.startswith(".") for part in name.split("/"))}
             strangers = (name for name in files - known - hidden if not name.endswith(".lock"))
             problems += [f"{self.path / name} is no part of the zoo" for name in sorted(strangers)]
-        return problems
+        return list(map(printable, problems))
 
     def files(self) -> list[str]:
-        """The files of a finished zoo, relative to its folder: those that its manifests list, and these themselves."""
+        """The files of a finished zoo, relative to its folder: those that its manifests list, and these themselves.
+
+        Raises:
+            UserError: if one is missing or is no plain file.
+        """
         names = ["manifest.json", *self._manifest()]
         for block in self._blocks():
             names += [f"weights/{block.name}/{name}" for name in block._files()]
+        for name in names:
+            if damage := _damage(self.path / name):
+                raise UserError(f"{self.path / name} {damage}: {self.redo} to restore it")
         return names
 
     # --------------------------------------------------------------------------------------- inside
@@ -526,11 +616,13 @@ class Zoo:
     def _manifest(self) -> dict[str, dict[str, Any]]:
         """The files that manifest.json lists, each with its bytes and sha256; empty while the zoo is unfinished."""
         try:
-            files = json.loads((self.path / "manifest.json").read_bytes())["files"]
-            return {name: {"bytes": entry["bytes"], "sha256": entry["sha256"]} for name, entry in files.items()}
+            files = check_manifest(parse_json(read_file(self.path / "manifest.json")), LISTED)
+            if missing := [name for name in ROOT_FILES if name not in files]:
+                raise ValueError(f"it does not list {', '.join(missing)}")
+            return files
         except FileNotFoundError:
             return {}
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except ValueError as error:
             file = self.path / "manifest.json"
             raise UserError(f"{file} is damaged ({error}): delete this file, then {self.redo}") from error
 
@@ -700,20 +792,25 @@ class Block:
 
     def load(self, epoch: int) -> dict[str, np.ndarray]:
         """The state committed at `epoch`, as given to `commit`: "weights" and, if any, "buffers"; copies."""
+        widths = {
+            "weights": self.zoo.n_parameters,
+            **({"buffers": self.zoo.n_buffers} if self.zoo.buffer_layout else {}),
+        }
         with _tensors(*self._listed_files([_epoch_file(epoch)])) as tensors:
             return {
-                name: tensors.get_tensor(name) for name in sorted(tensors.keys()) if not name.startswith("metrics.")
+                name: tensors.slice(name, "F32", (len(self.models), width))[:] for name, width in sorted(widths.items())
             }
 
     def load_metrics(self, epoch: int) -> dict[str, np.ndarray]:
         """The metrics committed at `epoch`: one float64 array [m] a column, weight_max_abs included."""
         with _tensors(*self._listed_files([_epoch_file(epoch)])) as tensors:
-            return {name: tensors.get_tensor(f"metrics.{name}") for name in self.zoo.description["metrics"]}
+            m = len(self.models)
+            return {name: tensors.slice(f"metrics.{name}", "F64", (m,))[:] for name in self.zoo.description["metrics"]}
 
     def load_optimizer(self) -> dict[str, np.ndarray]:
         """The optimiser state of the last committed epoch: copies, as given to `commit`."""
         with _tensors(*self._listed_files([_optimizer_file(len(self.epochs) - 1)])) as tensors:
-            return {name: tensors.get_tensor(name) for name in sorted(tensors.keys())}
+            return {name: tensors.slice(name, None, (len(self.models), ...))[:] for name in tensors.names()}
 
     def problems(self) -> list[str]:
         """Hash every file again: one sentence a problem; empty if all that is committed is intact."""
@@ -736,16 +833,23 @@ class Block:
     def _files(self) -> dict[str, dict[str, Any]]:
         """The committed files, each with its bytes and sha256: epochs in order, then the last one's optimiser state."""
         try:
-            manifest = json.loads((self.path / "manifest.json").read_bytes())
-            files = {name: {"bytes": e["bytes"], "sha256": e["sha256"]} for name, e in manifest["files"].items()}
+            manifest = parse_json(read_file(self.path / "manifest.json"))
+            files = check_manifest(manifest, STATES)
             last = len(files) - 2
             expected = [*map(_epoch_file, range(last + 1)), _optimizer_file(last)]
-            if manifest["models"] != [self.first, self.last] or list(files) != expected:
+            if (
+                manifest.get("models") != [self.first, self.last]
+                or list(files) != expected
+                or last not in self.zoo.epochs
+            ):
                 raise ValueError("it lists other models or files than it should")
+            state = 4 * len(self.models) * (self.zoo.n_parameters + self.zoo.n_buffers)
+            if any(files[name]["bytes"] < state for name in expected[:-1]):
+                raise ValueError("its states are too small for the models' parameters")
             return files
         except FileNotFoundError:
             return {}
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except ValueError as error:
             file = self.path / "manifest.json"
             raise UserError(f"{file} is damaged ({error}): {self.zoo.redo} to redo its block") from error
 
@@ -785,6 +889,7 @@ class Block:
 
     def _make_folder(self) -> None:
         """Make the block's folder, unless another process has meanwhile made one that holds some of its models."""
+        refuse_link(self.path)
         if self.path.is_dir():
             return
         for other in self.zoo._blocks():
@@ -810,9 +915,9 @@ class Block:
     def _remove_leftovers(self) -> None:
         """Remove the files of ours that do not count. Others' files are not touched (`verify` names them)."""
         listed = self._files()
+        remove_leftovers(self.path, rf"{STATES}|manifest\.json")
         for file in sorted(self.path.iterdir()):
-            ours = re.fullmatch(r"(epoch|optimizer)-\d{4,}\.safetensors(\.tmp)?|manifest\.json\.tmp", file.name)
-            if ours and file.name not in listed:
+            if re.fullmatch(STATES, file.name) and file.name not in listed:
                 os.unlink(file)
 
 
@@ -827,13 +932,17 @@ def _check_models(models: pd.DataFrame) -> None:
         raise ValueError("model_id must be 0, 1, 2, ... in order")
     if not models["split"].isin(SPLITS).all():
         raise ValueError(f"split must be one of {SPLITS}")
+    try:
+        check_models(models)
+    except ValueError as error:
+        raise UserError(f"the table of models cannot be stored: {error}") from error
 
 
 def _complete(description: dict[str, Any], n_models: int) -> dict[str, Any]:
     """What zoo.json holds: the description with format, extent and layouts, as plain JSON values."""
     from zoo.architecture import Architecture
 
-    architecture = Architecture.from_dict(description["arch"])
+    architecture = Architecture(**description["arch"])
     layouts = {"layout": architecture.layout, "buffer_layout": architecture.buffer_layout}
     missing = [name for name in ["name", "arch", "epochs", "metrics"] if name not in description]
     missing += [name for name in SCORES if name not in description.get("metrics", SCORES)]
@@ -847,13 +956,19 @@ def _complete(description: dict[str, Any], n_models: int) -> dict[str, Any]:
         "models": n_models,
         "epochs": description["epochs"],
         **description,
-        **{
-            key: [{"name": slot.name, "shape": list(slot.shape), "offset": slot.offset} for slot in slots]
-            for key, slots in layouts.items()
-        },
+        **{key: _as_json(slots) for key, slots in layouts.items()},
         "metrics": [*SCORES, *extras, WEIGHT_MAX_ABS],
     }
-    return json.loads(_json(complete))
+    plain = json.loads(_json(complete))
+    try:
+        check_description(plain)
+    except ValueError as error:
+        raise UserError(f"zoo {description['name']!r} cannot be stored: {error}") from error
+    return plain
+
+
+def _as_json(slots: Sequence[Slot]) -> list[dict[str, Any]]:
+    return [{"name": slot.name, "shape": list(slot.shape), "offset": slot.offset} for slot in slots]
 
 
 def _write_zoo(path: Path, description: dict[str, Any], models: pd.DataFrame) -> None:
@@ -931,7 +1046,7 @@ def _optimizer_file(epoch: int) -> str:
 
 
 def _block_range(name: str) -> tuple[int, int] | None:
-    match = re.fullmatch(r"(\d{5,})-(\d{5,})", name)
+    match = re.fullmatch(r"([0-9]{5,8})-([0-9]{5,8})", name)
     return (int(match[1]), int(match[2])) if match else None
 
 
@@ -949,17 +1064,28 @@ def _entry(data: bytes) -> dict[str, Any]:
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def _damage(file: Path, entry: dict[str, Any], by_hash: bool = True) -> str | None:
-    """What is wrong with a file that a manifest lists, as the rest of a sentence; None if nothing."""
+def _damage(file: Path, entry: dict[str, Any] | None = None, by_hash: bool = True) -> str | None:
+    """What is wrong with a file that a manifest lists, as the rest of a sentence; None if nothing. Without its entry: whether
+    it is there."""
     try:
-        size = file.stat().st_size
+        size = plain_size(file)
+        if entry is None:
+            return None
         if size != entry["bytes"]:
             return f"is damaged ({size} bytes, not {entry['bytes']})"
         if by_hash and hash_of(file) != entry["sha256"]:
             return "is damaged (its hash is not the one in the manifest)"
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return "is missing"
+    except UserError as error:
+        return str(error).removeprefix(f"{file} ")
     return None
+
+
+def _refuse_links(path: Path) -> None:
+    """What lies in a zoo's folder is its own: nothing is read, written or removed elsewhere by its names."""
+    for name in [*ROOT_FILES, "manifest.json", ".lock", "card", "weights"]:
+        refuse_link(path / name)
 
 
 def _write(file: Path, data: bytes) -> dict[str, Any]:
@@ -976,10 +1102,39 @@ def _remove(file: Path) -> None:
 
 
 @contextmanager
-def _tensors(file: Path) -> Iterator[Any]:
+def _tensors(file: Path) -> Iterator[_Tensors]:
     """A safetensors file, memory-mapped. Raises UserError for anything else: nothing but this format is ever read."""
     try:
+        plain_size(file)
         with safe_open(file, framework="numpy") as tensors:
-            yield tensors
-    except SafetensorError as error:
+            yield _Tensors(file, tensors)
+    except (SafetensorError, FileNotFoundError) as error:
         raise UserError(f"{file} is no readable safetensors file ({error})") from error
+
+
+class _Tensors:
+    """The tensors of an open safetensors file, each of the type and shape that it should have."""
+
+    def __init__(self, file: Path, tensors: Any) -> None:
+        self.file, self.tensors = file, tensors
+
+    def names(self) -> list[str]:
+        """In alphabetical order."""
+        return sorted(self.tensors.keys())
+
+    def slice(self, name: str, kind: str | None, shape: tuple[Any, ...]) -> Any:
+        """A tensor to be read in part (`[:]` reads all of it).
+
+        Args:
+            name: of it.
+            kind: F32, F64 …; None: any that is written.
+            shape: of it; `...` at the end: as many more axes as it has.
+        """
+        found = self.tensors.get_slice(name)
+        has, is_kind = tuple(found.get_shape()), found.get_dtype()
+        wanted = shape[:-1] if shape[-1] is ... else shape
+        if has[: len(wanted)] != wanted or (shape == wanted and has != wanted):
+            raise UserError(f"{self.file} is damaged (its {name:.100} is {list(has)}, but {list(wanted)} is wanted)")
+        if is_kind not in ((kind,) if kind else ("F32", "F64", "I32", "I64")):
+            raise UserError(f"{self.file} is damaged (its {name:.100} is of type {is_kind})")
+        return found

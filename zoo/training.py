@@ -38,11 +38,12 @@ from zoo.images import AugmentConfig, ImageData, Images, load_images, plan_shape
 from zoo.initialization import BIAS
 from zoo.provenance import Provenance
 from zoo.pruning import schedule, zero_shares
+from zoo.schema import SCORES
 from zoo.spec import model_table, shard_of, spec_size
 from zoo.start import Start
-from zoo.store import CLASS_ACCURACY, SCORES, Block
+from zoo.store import CLASS_ACCURACY, Block
 
-console = Console()
+console = Console(markup=False, emoji=False)  # what is printed may be a text of a stranger's store
 
 MODELS_ON_CPU, MODELS_ON_GPU = 100, 1000  # models a block; a kill costs at most one epoch of one block
 CHUNKS = 50  # pieces an epoch is trained in, so that progress shows and an interrupt is heard
@@ -113,7 +114,7 @@ def train_zoo(config: Config, made_by: str | None = None) -> None:
         return
     finished = zoo.finished
     zoo.finalise()
-    zoo = Zoo.open(path)
+    zoo = Zoo.open(path, config.arch.module)
     if not finished:  # now it is, perhaps by other shards' work
         loggers = zoo_loggers(config, zoo) if loggers is None else loggers
         log_population(zoo, loggers, config.logger.artifact)
@@ -162,11 +163,9 @@ def open_zoo(config: Config, part: bool = False) -> Zoo:
     path = Path(config.paths.root) / "zoos" / config.zoo.name
     if not (path / "zoo.json").exists():
         raise UserError(f"zoo.name: there is no zoo {config.zoo.name!r} under {path.parent}; {_advice(config)}")
-    zoo = Zoo.open(path)
+    zoo = Zoo.open(path, config.arch.module)
     if not zoo.finished:
-        raise UserError(
-            f"zoo {config.zoo.name!r} is not finished: the command that began it goes on ({zoo.description['command']})"
-        )
+        raise UserError(f"zoo {config.zoo.name!r} is not finished: {zoo.redo} to finish it")
     if not part and (config.zoo.models or zoo.n_models) < zoo.n_models:
         raise UserError(
             f"zoo.models: got {config.zoo.models}, but zoo {zoo.name!r} has {zoo.n_models} models, and task={config.task.name} "
@@ -363,6 +362,13 @@ def _stored_population(block: Block, epoch: int) -> Population:
     """A committed state with its optimiser state, to train on from."""
     state, optimizer = block.load(epoch), block.load_optimizer()
     weights = state["weights"]
+    shapes = {"first_moment": weights.shape, "second_moment": weights.shape, "step": weights.shape[:1]}
+    wrong = [name for name, array in optimizer.items() if array.shape != shapes.get(name)]
+    if wrong or not {"first_moment", "step"} <= set(optimizer):
+        raise UserError(
+            f"{block.path} has no optimiser state from which training goes on ({', '.join(wrong) or 'it lacks some'}): delete it, "
+            f"then {block.zoo.redo} to redo its models"
+        )
     return Population(
         weights,
         state.get("buffers", np.zeros((len(weights), 0), np.float32)),
@@ -603,7 +609,7 @@ def log_population(zoo: Zoo, loggers: list[Logger], artifact: str) -> None:
 def _artifact(zoo: Zoo, upload: bool) -> Any:
     import wandb
 
-    kept = {key: zoo.description[key] for key in ("models", "epochs", "published", "spec", "protocol", "dataset")}
+    kept = {key: zoo.description.get(key) for key in ("models", "epochs", "published", "spec", "protocol", "dataset")}
     made = wandb.Artifact(zoo.name, type="zoo", metadata=kept)
     if upload:
         made.add_dir(str(zoo.path))

@@ -69,7 +69,7 @@ def learnt(config: Any, words: list[str], epochs: list[int] | None = None) -> Le
     zoo = open_zoo(done)
     images = zoo_images(done, zoo)
     autoencoder = load_autoencoder(root, done.autoencoder, zoo)
-    arch = Architecture.from_dict(zoo.description["arch"])
+    arch = zoo.architecture
     states = read_states(zoo, done.autoencoder, root.parent, images, epochs)
     return Learnt(zoo, arch, images, autoencoder, states, done, autoencoder_hash(root))
 

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from hyperrep.downstream.stages import grown, sampled, tidy
 from zoo import Zoo
-from zoo.architecture import Architecture
 from zoo.errors import UserError
 from zoo.images import ImageData
 from zoo.networks import outputs_by_part
@@ -76,7 +75,7 @@ def ensembles(
 
 def _logits(source: Zoo, rows: pd.DataFrame, epoch: int, images: ImageData, config: Any) -> Tensor:
     """What networks say of each test image: float32 [finite networks, images, classes]."""
-    arch = Architecture.from_dict(source.description["arch"])
+    arch = source.architecture
     weights = source.weights(models=rows["model_id"], epochs=[epoch])[:, 0]
     finite = np.isfinite(weights).all(axis=1)
     weights, rows = weights[finite], rows[finite]

@@ -18,9 +18,7 @@ from zoo.training import console
 def perform(config: Any, *words: str) -> Any:
     """Do a task of the command line with other words, announced as the command that it is; its configuration."""
     derived = derive(config, *words)
-    console.print(
-        f"$ python run.py {' '.join(derived.overrides)}", style="bold", highlight=False, markup=False, soft_wrap=True
-    )
+    console.print(f"$ python run.py {' '.join(derived.overrides)}", style="bold", highlight=False, soft_wrap=True)
     for function in derived.task.run:
         resolve_name(function)(derived)
     return derived
@@ -29,7 +27,7 @@ def perform(config: Any, *words: str) -> Any:
 def grown(config: Any, *words: str) -> Zoo:
     """The zoo of a command line with further words, trained."""
     done = perform(config, "task=zoo", *words)
-    return Zoo.open(Path(done.paths.root) / "zoos" / done.zoo.name)
+    return Zoo.open(Path(done.paths.root) / "zoos" / done.zoo.name, done.arch.module)
 
 
 def of_target(config: Any, *words: str) -> Any:
@@ -43,7 +41,7 @@ def sampled(config: Any, words: list[str]) -> Zoo:
     if sampler_class(derive(config, *words).sampler.name).space == "latent":
         perform(config, "task=hyperrep", *words)
     done = perform(config, "task=sample", *words)
-    return Zoo.open(Path(done.paths.root) / "zoos" / done.population.name)
+    return Zoo.open(Path(done.paths.root) / "zoos" / done.population.name, done.arch.module)
 
 
 def fine_tuned(config: Any, start: Zoo, epochs: int, *words: str) -> Zoo:

@@ -70,7 +70,7 @@ def pour(weights: np.ndarray, arch: Architecture, other: Architecture, rows: pd.
 
 def _poured(population: Zoo, other: Any) -> Zoo:
     """A population as one of another architecture, stored."""
-    arch, target = Architecture.from_dict(population.description["arch"]), architecture(other)
+    arch, target = population.architecture, architecture(other)
     name = f"{population.name}_as_{target.name}"
     spec = {
         "kind": "poured",

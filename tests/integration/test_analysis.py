@@ -86,7 +86,10 @@ NORMED = ["zoo.name=normed", "arch=resnet18", "arch.protocol=plain", "arch.modul
 def test_networks_with_batchnorm(tmp_path, monkeypatch):
     """With their running statistics, and a part at a time, as a zoo of ResNets that does not fit into memory."""
     train(tmp_path, *ZOO, *NORMED)
-    config, zoo = configure(tmp_path, *WORDS, *NORMED), Zoo.open(tmp_path / "zoos" / "normed")
+    config, zoo = (
+        configure(tmp_path, *WORDS, *NORMED),
+        Zoo.open(tmp_path / "zoos" / "normed", "tests.populations.Normed"),
+    )
     images = read_images(config)
     limit, read, weights_of = 3 * 4 * zoo.n_parameters, [], Zoo.weights
     monkeypatch.setattr("analysis.measures.BYTES_AT_ONCE", limit)

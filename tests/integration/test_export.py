@@ -19,7 +19,7 @@ from zoo.errors import UserError
 from zoo.export import export_zoo
 from zoo.files import locked
 from zoo.imports import import_zoo
-from zoo.store import SCORES
+from zoo.schema import SCORES
 from zoo.training import train_zoo
 
 WORDS = ["zoo=digits_hyp10r", "zoo.models=20", "zoo.epochs=2", "zoo.license=CC-BY-4.0"]

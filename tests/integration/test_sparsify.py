@@ -338,7 +338,8 @@ def test_twins_of_networks_with_batchnorm(tmp_path):
              "zoo.grid.optimizer=[sgd]", "zoo.schedule=onecycle", "zoo.models=2", "zoo.epochs=1"]  # fmt: skip
     train(tmp_path, *ZOO[:4], *words)
     sparsify(tmp_path, *words, "sparsify.epochs=2", "sparsify.schedule=constant", "sparsify.divergence_rate=0.01")
-    twin, masked = (Zoo.open(tmp_path / "zoos" / f"digits_seed_vd{end}") for end in ("", "_masked"))
+    own = "tests.populations.Normed"
+    twin, masked = (Zoo.open(tmp_path / "zoos" / f"digits_seed_vd{end}", own) for end in ("", "_masked"))
     assert twin.description["protocol"]["schedule"] == "constant"
     images = read_images(configure(tmp_path, *ZOO[:4], *words))
     module = masked.module(1, 2)

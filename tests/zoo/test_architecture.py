@@ -79,7 +79,7 @@ def test_weights_go_into_a_module_and_back(make):
     module.load_state_dict(arch.state_dict(weights, buffers))
     assert torch.equal(arch.weights(module), weights)
     assert torch.equal(arch.buffers(module), buffers)
-    again = Architecture.from_dict(json.loads(json.dumps(arch.to_dict())))
+    again = Architecture.from_dict(json.loads(json.dumps(arch.to_dict())), arch.module_path)
     assert again.layout == arch.layout
     assert again.buffer_layout == arch.buffer_layout
 
