@@ -466,16 +466,16 @@ def test_any_bytes_are_json_or_refused(data: bytes) -> None:
 
 def test_a_class_is_named_by_whoever_opens_the_store(place: Path) -> None:
     store = place / "root/zoos" / NAME
-    changes = {"layers": ..., "module": "tests.zoo.test_store.Normed"}
+    changes = {"layers": ..., "module": "tests.populations.Normed"}
     for key, value in changes.items():
         about(f"arch.{key}", value)(store, place)
     seal(store)
-    with pytest.raises(UserError, match=r"Zoo.open\(path, module='tests.zoo.test_store.Normed'\)"):
+    with pytest.raises(UserError, match=r"Zoo.open\(path, module='tests.populations.Normed'\)"):
         _ = Zoo.open(store).architecture
     with pytest.raises(UserError, match="which is none of hyperzoo's"):
-        _ = Zoo.open(store, module="tests.populations.Normed").architecture
-    with pytest.raises(UserError, match="arch=cnn_s has other tensors than layout says"):
         _ = Zoo.open(store, module="tests.zoo.test_store.Normed").architecture
+    with pytest.raises(UserError, match="arch=cnn_s has other tensors than layout says"):
+        _ = Zoo.open(store, module="tests.populations.Normed").architecture
     assert Zoo.open(store).weights().shape == (20, 3, Zoo.open(store).n_parameters)  # which need no class
 
 
