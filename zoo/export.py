@@ -187,7 +187,7 @@ def _croissant_type(column: pd.Series) -> Any:
 
 
 def _copy_store(zoo: Zoo, folder: Path) -> None:
-    """All files that the zoo's manifests list: states as hard links, where the file system has them, because nobody edits
+    """All files of the zoo: states as hard links, where the file system has them, because nobody edits
     them; cards and tables as copies, because people do."""
     for name in zoo.files():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -598,7 +598,8 @@ class Zoo:
         return list(map(printable, problems))
 
     def files(self) -> list[str]:
-        """The files of a finished zoo, relative to its folder: those that its manifests list, and these themselves.
+        """The files of a finished zoo, relative to its folder: those that its manifests list, these themselves, and
+        provenance.json, where there is one.
 
         Raises:
             UserError: if one is missing or is no plain file.
@@ -606,6 +607,7 @@ class Zoo:
         names = ["manifest.json", *self._manifest()]
         for block in self._blocks():
             names += [f"weights/{block.name}/{name}" for name in block._files()]
+        names += [PROVENANCE] if (self.path / PROVENANCE).exists() else []
         for name in names:
             if damage := _damage(self.path / name):
                 raise UserError(f"{self.path / name} {damage}: {self.redo} to restore it")

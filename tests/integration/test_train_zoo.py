@@ -236,7 +236,7 @@ def test_wandb_offline_run_reads_back(tmp_path, monkeypatch):
     assert set(logged["tags"]) == {"digits", "my_sweep"}
     kind, about, inside = logged["artifacts"]["digits_seed"]
     assert (kind, about["models"]) == ("zoo", 6)
-    assert set(inside) == {"manifest.json", *(f"zoo/{name}" for name in hashes(zoo.path))}
+    assert set(inside) == {"manifest.json", "zoo/provenance.json", *(f"zoo/{name}" for name in hashes(zoo.path))}
     assert logged["config"]["zoo"]["grid"]["lr"] == [1e-3]
     assert logged["config"]["dataset"]["train_size"] == 60
     curve = {row["epoch"]: row for row in logged["history"] if "zoo/val_acc/mean" in row}
