@@ -50,7 +50,7 @@ def sample_population(config: Any) -> Zoo:
         return stored
     images = zoo_images(config, zoo)
     states = read_states(zoo, config.autoencoder, folder.parent, images)["train"]
-    anchors = anchor_points(states, autoencoder)
+    anchors = anchor_points(states, autoencoder, config.sampler.top_by)
     sampler = fit_sampler(config.sampler, anchors, config.trainer.accelerator)
     n = config.population.models * config.sampler.best_of
     weights, points = draw(sampler, anchors, autoencoder, n, config.population.seed)
@@ -74,8 +74,11 @@ def sample_population(config: Any) -> Zoo:
     return population
 
 
-def anchor_points(states: States, autoencoder: Autoencoder | None) -> Anchors:
-    """The states as anchors: their embeddings or, without an autoencoder, their weights."""
+def anchor_points(states: States, autoencoder: Autoencoder | None, top_by: str) -> Anchors:
+    """The states as anchors: their embeddings or, without an autoencoder, their weights.
+
+    Their test accuracy is with them only where they are to be selected by it (`top_by` is "test").
+    """
     points = states.weights if autoencoder is None else in_batches(autoencoder.encode, states.weights)
     table = states.table
     return Anchors(
@@ -83,8 +86,8 @@ def anchor_points(states: States, autoencoder: Autoencoder | None) -> Anchors:
         table["model_id"].to_numpy(),
         table["epoch"].to_numpy(),
         table["val_acc"].to_numpy(),
-        table["test_acc"].to_numpy(),
         table[list(FACTORS)],
+        table["test_acc"].to_numpy() if top_by == "test" else None,
     )
 
 
