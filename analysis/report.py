@@ -144,18 +144,24 @@ def _audits(root: Path) -> pd.DataFrame:
     lines = []
     for file in sorted((root / "audits").glob("*.csv")):
         row = pd.read_csv(file).iloc[0]
-        shares = ("nearest", "zoo_nearest", "within", "zoo_within", "ensemble", "centroid")
+        shares = ("copies", "reconstructions", "nearest", "zoo_nearest", "within", "zoo_within", "iou", "zoo_iou", "ensemble",
+                  "centroid")  # fmt: skip
         lines.append(
             {
                 "population": file.stem,
                 "the audit finds": VERDICTS[row["verdict"]],
                 "accuracy": f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_std']:.1f} ({row['models']})",
-                **{name.replace("_", " "): f"{100 * row[name]:.1f}" for name in shares},
+                **{name.replace("_", " "): _share(row.get(name)) for name in shares},
                 "draws": row["kind"],
                 "what these are": row["about"],
             }
         )
     return pd.DataFrame(lines)
+
+
+def _share(value: float | None) -> str:
+    """In %; older audits lack some, and networks without autoencoder have no reconstructions."""
+    return "not measured" if value is None else "" if np.isnan(value) else f"{100 * value:.1f}"
 
 
 def _zoos(root: Path) -> pd.DataFrame:
