@@ -1,8 +1,10 @@
 """The novelty audit of a sampled population: are these new networks, copies of training models, or all the same one?
 
-Accuracy alone deceives: near-copies of training models and a population collapsed to one network score best of all. So
-beside it stand the disagreement with the nearest training model and within the population, each beside that of models of
-the zoo at the same accuracy, the distances in weights, and what the ensemble and the centroid do. What is copied is
+Accuracy alone deceives: near-copies of training models and a population collapsed to one network score best of all. Means
+deceive, too: a few networks of noise among many copies are far from everything. So networks are judged one by one. Which of
+them are copies or reconstructions of a training model (see `zoo.copies`), and which are near-twins of another one in the
+population? Beside these shares stand, each beside that of models of the zoo at the same accuracy, the disagreement with the
+nearest training model and within the population, and the measure of the critics, the overlap of error sets. What is copied is
 judged as by Meehan, Chaudhuri and Dasgupta (2020): is a draw nearer to the training data than new data would be?
 """
 
@@ -17,9 +19,11 @@ import numpy as np
 import pandas as pd
 import torch
 from rich.table import Table
+from scipy.spatial.distance import squareform
 
-from analysis.agreement import disagreement, pairwise_disagreement
+from analysis.agreement import disagreement, error_overlap, pairwise_disagreement
 from zoo import Zoo
+from zoo.copies import copied
 from zoo.errors import UserError
 from zoo.files import read_file, reading, write_file
 from zoo.images import ImageData, Images
@@ -27,42 +31,69 @@ from zoo.networks import outputs_by_part, predictions
 from zoo.schema import check_columns
 from zoo.training import console, read_images
 
-PEERS = 100  # models of the zoo that its own disagreement is measured on
+PEERS = 100  # models of the zoo that its own disagreement is measured on, held-out ones first
 APART = 0.05  # how far their accuracy may be from the population's, or as far as its standard deviation
-COMPARED_IMAGES = 2000  # test images that disagreement is measured on
+COMPARED_IMAGES = 10_000  # test images that disagreement and overlap of errors are measured on
+QUANTILES = (0.05, 0.5, 0.95)  # of the overlap
 
 
 @dataclass(frozen=True)
 class Audit:
     """What the audit finds; shares and accuracies in [0, 1], on the test images (which nothing but `top_by=test` selects by).
 
+    Models of the zoo at the population's accuracy: `PEERS` at most, those of the val and test splits first, each at the epoch at
+    which it comes nearest to the population's median accuracy. They are compared with training states of other models.
+
     Attributes:
         models: n.
         accuracy, accuracy_std: mean and standard deviation over the population (ddof 0).
+        copies: share of networks that are copies of a training state, by their predictions, their errors, or their weights
+            (in the anchors' order of neurons, and matched to it).
+        zoo_copies: the same of models of the zoo at the population's accuracy, by predictions and errors: what the rule calls
+            a copy by chance.
+        reconstructions: share of networks that are copies of the reconstruction of a training state, by their weights; nan for
+            weight-space samplers, which have none, and where it was not measured.
+        repeats: share of networks that disagree with another one of the population less than half as much as models of the zoo
+            at its accuracy do with the nearest training state (`zoo_nearest`).
         nearest: disagreement with the training state that a network agrees with most, mean over the population.
-        zoo_nearest: the same of training models at the population's accuracy with the states of the others.
-        within: disagreement of two networks of the population, mean over pairs.
-        zoo_within: the same of training models at the population's accuracy: each at the epoch at which it comes nearest.
+        zoo_nearest: the same of models of the zoo at the population's accuracy.
+        within: disagreement of two networks of the population, median over pairs.
+        zoo_within: the same of models of the zoo at the population's accuracy.
+        iou, iou_q05, iou_q50, iou_q95: largest intersection over union of a network's error set with that of any training state:
+            mean and quantiles over the population.
+        zoo_iou, zoo_iou_q05, zoo_iou_q50, zoo_iou_q95: the same of models of the zoo at the population's accuracy.
         distance: Euclidean distance to the nearest training state's weights over the training states' mean norm, mean;
             measured when the population was drawn, in the anchors' order of neurons.
         reconstruction: Euclidean distance to the nearest reconstruction of a training state, mean, over that of a
             reconstruction to the nearest one of another model, mean; nan for weight-space samplers, which have none.
         ensemble: accuracy of the mean of the softmax outputs of all networks.
         centroid: accuracy of the network that lies in the middle of the anchors.
-        kind: what the sampler declares: independent or anchored.
+        kind: independent or anchored: what the sampler declares, unless the verdict says otherwise.
         best_of: how many were drawn for one that was kept, by its accuracy on validation images.
         variety: what disagreement with the others counted in that choice, beside accuracy.
         about: which sampler, anchors, choice and images these come of, in words.
-        verdict: "copies", "reconstructions", "unknown", "collapsed", "narrow" or "new", see `verdict`.
+        verdict: "copies", "reconstructions", "partly", "unknown", "collapsed", "narrow" or "new", see `verdict`.
     """
 
     models: int
     accuracy: float
     accuracy_std: float
+    copies: float
+    zoo_copies: float
+    reconstructions: float
+    repeats: float
     nearest: float
     zoo_nearest: float
     within: float
     zoo_within: float
+    iou: float
+    iou_q05: float
+    iou_q50: float
+    iou_q95: float
+    zoo_iou: float
+    zoo_iou_q05: float
+    zoo_iou_q50: float
+    zoo_iou_q95: float
     distance: float
     reconstruction: float
     ensemble: float
@@ -74,23 +105,32 @@ class Audit:
     verdict: str
 
 
-def verdict(nearest: float, zoo_nearest: float, within: float, zoo_within: float, reconstruction: float) -> str:
-    """In a word what a population is; the arguments as in `Audit`.
+def verdict(
+    copies: float, reconstructions: float, tied: float, chance: float, repeats: float, within: float, zoo_within: float
+) -> str:
+    """In a word what a population is.
 
-    copies: its networks disagree with a training state less than half as much as equally accurate models of the zoo do.
-    reconstructions: they lie less than half as far from the reconstruction of a training state as those lie apart.
+    copies, reconstructions: at least half of its networks are one or the other, and more than by chance; the word is that of
+        the larger share.
+    partly: fewer than half, but more than by chance.
     unknown: there is but one network, or one model of the zoo, so that nothing can be said of their variety.
-    collapsed: they disagree with each other less than half as much as equally accurate models of the zoo do.
+    collapsed: at least half of its networks have a near-twin in it, or two of them disagree less than half as much as equally
+        accurate models of the zoo do.
     narrow: not that little, but still less than those.
     new: none of this.
+
+    Args:
+        copies, reconstructions, repeats, within, zoo_within: as in `Audit`.
+        tied: share of networks that are a copy or a reconstruction.
+        chance: as `zoo_copies` in `Audit`.
     """
-    if nearest <= 0.5 * zoo_nearest:
-        return "copies"
-    if reconstruction <= 0.5:
-        return "reconstructions"
+    if tied > chance:
+        if tied < 0.5:
+            return "partly"
+        return "reconstructions" if reconstructions > copies else "copies"
     if np.isnan(within) or np.isnan(zoo_within):
         return "unknown"
-    if within < 0.5 * zoo_within:
+    if repeats >= 0.5 or within < 0.5 * zoo_within:
         return "collapsed"
     return "narrow" if within < zoo_within else "new"
 
@@ -135,9 +175,19 @@ def read_audit(file: Path) -> dict[str, Any]:
         UserError: if the file is missing or damaged.
     """
     texts = ("kind", "about", "verdict")
+    older = (
+        "copies",
+        "zoo_copies",
+        "reconstructions",
+        "repeats",
+        "iou",
+        "zoo_iou",
+    )  # an older audit lacks what begins so
     with reading(file, "run task=sample of the population again"):
         table = pd.read_csv(io.BytesIO(read_file(file)))
-        check_columns(table, [item.name for item in fields(Audit) if item.name not in texts], ("kind", "verdict"))
+        names = [item.name for item in fields(Audit) if item.name not in texts]
+        names = [name for name in names if name in table or not name.startswith(older)]
+        check_columns(table, names, ("kind", "verdict"))
         if len(table) != 1 or table["verdict"].iloc[0] not in VERDICTS or "about" not in table:
             raise ValueError("it is not one row with a verdict")
         return {str(name): value for name, value in table.iloc[0].items()}
@@ -163,42 +213,108 @@ def audit(population: Zoo, zoo: Zoo, images: ImageData, config: Any) -> Audit:
     predicted = np.concatenate(parts)
     accuracy = (predicted == labels).mean(axis=1)
     ensemble = (probabilities.argmax(1).numpy() == labels).mean()
-    predicted = predicted[:, :COMPARED_IMAGES]
+    predicted, labels = predicted[:, :COMPARED_IMAGES], labels[:COMPARED_IMAGES]
 
     trained = zoo.dataset("train", epochs, ("activation",))
     theirs = _predictions(zoo, trained.table, trained.weights.numpy(), images, config)
     ids = trained.table["model_id"].to_numpy()
-    epoch_of = equally_accurate(zoo.metrics, np.unique(ids), float(accuracy.mean()), max(APART, float(accuracy.std())))
+    held_out = zoo.models[(zoo.models["split"] != "train") & arch.runs(zoo.models["activation"])]["model_id"]
+    candidates = np.concatenate([held_out, np.unique(ids)])
+    spread = max(APART, float(accuracy.std()))
+    epoch_of = equally_accurate(zoo.metrics, candidates, float(np.median(accuracy)), spread)
     few = zoo.models.set_index("model_id", drop=False).loc[list(epoch_of)]
     at_epoch = [zoo.weights(models=[model], epochs=[epoch])[0, 0] for model, epoch in epoch_of.items()]
     peers = _predictions(zoo, few, np.stack(at_epoch), images, config) if len(few) else predicted[:0]
 
-    nearest = disagreement(predicted, theirs, classes).min(axis=1).mean()
-    zoo_nearest = nearest_other(disagreement(peers, theirs, classes), few["model_id"].to_numpy(), ids)
-    within = pairwise_disagreement(predicted, classes).mean() if len(predicted) > 1 else np.nan
-    zoo_within = pairwise_disagreement(peers, classes).mean() if len(peers) > 1 else np.nan
+    ours = compare(predicted, theirs, ids, labels, classes)
+    zoos = compare(peers, theirs, ids, labels, classes, few["model_id"].to_numpy())
+    zoo_nearest = finite_mean(zoos.nearest)
+    pairs = pairwise_disagreement(predicted, classes)
+    twins = squareform(pairs) + np.diag(np.full(len(predicted), np.inf))
+    repeats = float((twins.min(axis=1) < 0.5 * zoo_nearest).mean())
+    within = float(np.median(pairs)) if len(pairs) else np.nan
+    zoo_within = float(np.median(pairwise_disagreement(peers, classes))) if len(peers) > 1 else np.nan
+
     description = population.description
     spec, measured = description["spec"], description["measured"]
-    sampler, reconstruction = spec["sampler"], measured["reconstruction_distance"]
-    reconstruction = np.nan if reconstruction is None else reconstruction
+    copies, decoded = ours.copies.copy(), np.zeros(len(predicted), bool)
+    copies[measured.get("copies_by_weights", [])] = True  # not measured of older populations
+    known = measured.get("reconstructions")
+    decoded[known or []] = True
+    copied_share, decoded_share, tied = (float(which.mean()) for which in (copies, decoded, copies | decoded))
+    chance = float(zoos.copies.mean()) if len(peers) else 0.0
+    word = verdict(copied_share, decoded_share, tied, chance, repeats, within, zoo_within)
+    mean_distance = measured["reconstruction_distance"]
+    if known is None and mean_distance is not None and mean_distance <= 0.5:
+        word = "reconstructions" if word != "copies" else word  # all that an older population tells
+    iou, zoo_iou = overlaps(ours.overlap), overlaps(zoos.overlap)
+    sampler, kind = spec["sampler"], spec["draws"]
+    if kind == "independent" and word in TIED:
+        kind = "anchored, though declared independent"
     return Audit(
-        len(predicted), float(accuracy.mean()), float(accuracy.std()), float(nearest), zoo_nearest, float(within),
-        float(zoo_within), measured["anchor_distance"], reconstruction, float(ensemble), measured["centroid_accuracy"],
-        spec["draws"], sampler["best_of"], sampler["variety"], description["about"],
-        verdict(nearest, zoo_nearest, within, zoo_within, reconstruction),
+        len(predicted), float(accuracy.mean()), float(accuracy.std()), copied_share, chance,
+        np.nan if known is None else decoded_share, repeats, float(ours.nearest.mean()), zoo_nearest, within, zoo_within,
+        iou[0], iou[1], iou[2], iou[3], zoo_iou[0], zoo_iou[1], zoo_iou[2], zoo_iou[3], measured["anchor_distance"],
+        np.nan if mean_distance is None else mean_distance, float(ensemble), measured["centroid_accuracy"],
+        kind, sampler["best_of"], sampler["variety"], description["about"], word,
     )  # fmt: skip
 
 
-def nearest_other(disagreement: np.ndarray, models: np.ndarray, others: np.ndarray) -> float:
-    """Disagreement of a model with the nearest state of another one, mean over models; 0 if there is no other.
+@dataclass(frozen=True)
+class Comparison:
+    """Networks beside training states.
+
+    Attributes:
+        nearest: disagreement with the state that a network agrees with most: float [n].
+        overlap: largest intersection over union of its error set with that of a state: float [n].
+        copies: whether it is a copy of a state, by its predictions or by its errors: bool [n].
+    """
+
+    nearest: np.ndarray
+    overlap: np.ndarray
+    copies: np.ndarray
+
+
+def compare(
+    predicted: np.ndarray,
+    states: np.ndarray,
+    models: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    own: np.ndarray | None = None,
+) -> Comparison:
+    """Compare what networks predict with what training states do.
 
     Args:
-        disagreement: [n, states].
-        models: int [n], which model a row is.
-        others: int [states], which model a column is a state of.
+        predicted: classes, int [n, images].
+        states: classes, int [m, images].
+        models: int [m], whose states these are.
+        labels: int [images].
+        classes: how many there are.
+        own: int [n], for networks that are models of the zoo: which, so that their own states do not count; `nearest` is inf and
+            `overlap` -inf where there is no other.
     """
-    apart = np.where(models[:, None] == others, np.inf, disagreement).min(axis=1)
-    return float(apart.mean()) if len(apart) and np.isfinite(apart).all() else 0.0
+    wrong = states != labels
+    counts = np.ones((len(predicted), len(states)), bool) if own is None else own[:, None] != models
+    apart = disagreement(predicted, states, classes)
+    overlap = error_overlap(predicted != labels, wrong)
+    copies = copied(apart, models, lambda places: disagreement(states[places], states, classes), own)
+    copies |= copied(1 - overlap, models, lambda places: 1 - error_overlap(wrong[places], wrong), own)
+    return Comparison(
+        np.where(counts, apart, np.inf).min(axis=1), np.where(counts, overlap, -np.inf).max(axis=1), copies
+    )
+
+
+def finite_mean(values: np.ndarray) -> float:
+    """Their mean; 0 if there are none, or one is infinite."""
+    return float(values.mean()) if len(values) and np.isfinite(values).all() else 0.0
+
+
+def overlaps(values: np.ndarray) -> list[float]:
+    """Mean and `QUANTILES`; nan if there are none, or one is infinite."""
+    if not len(values) or not np.isfinite(values).all():
+        return [np.nan] * (1 + len(QUANTILES))
+    return [float(values.mean()), *(float(value) for value in np.quantile(values, QUANTILES))]
 
 
 def equally_accurate(metrics: pd.DataFrame, models: np.ndarray, accuracy: float, apart: float) -> dict[int, int]:
@@ -206,13 +322,14 @@ def equally_accurate(metrics: pd.DataFrame, models: np.ndarray, accuracy: float,
 
     Args:
         metrics: of the zoo.
-        models: ids.
+        models: ids, in the order of preference.
         accuracy: on test images, in [0, 1].
         apart: how far from it an accuracy may be.
     """
     finite = metrics[metrics["model_id"].isin(models) & np.isfinite(metrics["weight_max_abs"])]
     distance = (finite["test_acc"] - accuracy).abs()
-    nearest = finite.loc[distance.groupby(finite["model_id"]).idxmin()]
+    of_model = distance.groupby(finite["model_id"]).idxmin()
+    nearest = finite.loc[of_model[[model for model in models if model in of_model.index]]]
     known = nearest[distance[nearest.index] <= apart].head(PEERS)
     return dict(zip(known["model_id"].tolist(), known["epoch"].tolist()))
 
@@ -226,10 +343,16 @@ def _predictions(zoo: Zoo, rows: pd.DataFrame, weights: np.ndarray, images: Imag
 WORDS = {
     "models": "networks",
     "accuracy": "test accuracy",
+    "copies": "copies of a training model",
+    "zoo_copies": "… among models of the zoo at the same accuracy, each compared with the others",
+    "reconstructions": "reconstructions of a training model",
+    "repeats": "near-twins of another one of the population",
     "nearest": "disagreement with the nearest training model",
     "zoo_nearest": "… of models of the zoo at the same accuracy with the others",
     "within": "disagreement within the population",
     "zoo_within": "… within the zoo at the same accuracy",
+    "iou": "largest overlap of errors with a training model (IoU; 5, 50, 95 %)",
+    "zoo_iou": "… of models of the zoo at the same accuracy with the others",
     "distance": "distance to the nearest training model, of their mean norm",
     "reconstruction": "distance to the nearest reconstruction of a training model, of that between those",
     "ensemble": "ensemble of all, test accuracy",
@@ -244,25 +367,30 @@ VERDICTS = {
     "unknown": "too few networks to tell how various they are",
     "copies": "COPIES of training models",
     "reconstructions": "RECONSTRUCTIONS of training models",
-    "collapsed": "COLLAPSED: variations of one network",
+    "partly": "IN PART COPIES or reconstructions of training models",
+    "collapsed": "COLLAPSED: variations of one or a few networks",
     "narrow": "new networks, less various than the zoo's",
     "new": "new networks, as various as the zoo's",
 }
+TIED = ("copies", "reconstructions", "partly")  # to training models: whatever the sampler declares, not independent
 
 
 def print_audit(name: str, found: Audit) -> None:
     """The audit as a table."""
     table = Table(title=f"Novelty audit of {name}", show_header=False, title_justify="left")
-    for item in fields(found):
-        value = getattr(found, item.name)
-        if item.name == "accuracy_std" or (isinstance(value, float) and np.isnan(value)):
+    for name, words in WORDS.items():
+        value = getattr(found, name)
+        if isinstance(value, float) and np.isnan(value):
             continue
         text = _in_words(value)
-        if item.name == "variety":
+        if name == "variety":
             text = f"{value:g}"
-        if item.name == "accuracy":
+        if name == "accuracy":
             text = f"{text[:-2]} ± {100 * found.accuracy_std:.1f} %"
-        table.add_row(WORDS[item.name], text)
+        if name in ("iou", "zoo_iou"):
+            quantiles = (getattr(found, f"{name}_q{100 * q:02.0f}") for q in QUANTILES)
+            text = f"{value:.3f} ({', '.join(f'{q:.3f}' for q in quantiles)})"
+        table.add_row(words, text)
     console.print(table, highlight=False)
 
 

@@ -181,7 +181,8 @@ def _section(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-SHARES = ("nearest", "zoo_nearest", "within", "zoo_within", "ensemble", "centroid")
+SHARES = ("copies", "reconstructions", "nearest", "zoo_nearest", "within", "zoo_within", "iou", "zoo_iou", "ensemble",
+          "centroid")  # fmt: skip
 
 
 def _audits(root: Path, left_out: LeftOut) -> pd.DataFrame:
@@ -193,12 +194,17 @@ def _audits(root: Path, left_out: LeftOut) -> pd.DataFrame:
             "population": name,
             "the audit finds": VERDICTS[row["verdict"]],
             "accuracy": f"{100 * row['accuracy']:.1f} ± {100 * row['accuracy_std']:.1f} ({row['models']})",
-            **{share.replace("_", " "): f"{100 * row[share]:.1f}" for share in SHARES},
+            **{share.replace("_", " "): _share(row.get(share)) for share in SHARES},
             "draws": row["kind"],
             "what these are": row["about"],
         }
         for name, row in rows.items()
     )
+
+
+def _share(value: float | None) -> str:
+    """In %; older audits lack some, and networks without autoencoder have no reconstructions."""
+    return "not measured" if value is None else "" if np.isnan(value) else f"{100 * value:.1f}"
 
 
 def _zoo_line(zoo: Zoo) -> dict[str, str]:

@@ -13,12 +13,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from hyperrep.alignment import align
 from hyperrep.autoencoder import Autoencoder
 from hyperrep.samplers import Anchors, Sampler, anchors_in_words, fit_sampler, sampler_class, selected
 from hyperrep.states import States, read_states
 from hyperrep.training import autoencoder_hash, hyperrep_folder, in_batches, load_autoencoder, trained_description
 from zoo import Zoo
 from zoo.architecture import Architecture
+from zoo.copies import copied
 from zoo.engines import untrained
 from zoo.errors import UserError
 from zoo.images import ImageData
@@ -30,6 +32,8 @@ from zoo.store import CLASS_ACCURACY
 from zoo.training import command, console, epoch_metrics, open_zoo, print_summary, versions, zoo_images
 
 COMPARED_STATES = 500  # reconstructions whose distance to those of other models is measured
+NUMBERS_AT_ONCE = 2**25  # of weights whose distances are measured: 256 MB
+SAME = 1e-6  # of their norm: vectors that are nearer to each other are one, but for rounding
 
 
 def sample_population(config: Any) -> Zoo:
@@ -51,7 +55,7 @@ def sample_population(config: Any) -> Zoo:
         return stored
     images = zoo_images(config, zoo)
     states = read_states(zoo, config.autoencoder, folder.parent, images)["train"]
-    anchors = anchor_points(states, autoencoder)
+    anchors = anchor_points(states, autoencoder, config.sampler.top_by)
     sampler = fit_sampler(config.sampler, anchors, config.trainer.accelerator)
     n = config.population.models * config.sampler.best_of
     weights, points = draw(sampler, anchors, autoencoder, n, config.population.seed)
@@ -63,20 +67,30 @@ def sample_population(config: Any) -> Zoo:
         weights = weights[torch.from_numpy(kept)]
         named = rows.iloc[: len(kept)][["model_id", "seed", "split"]]
         rows = rows.iloc[kept].drop(columns=list(named)).reset_index(drop=True).join(named)
+    in_order = matched(weights, states.weights, arch, config.autoencoder.align)
+    near = copies(weights, states.weights, anchors.model_id) | copies(in_order, states.weights, anchors.model_id)
+    decoded = None if autoencoder is None else in_batches(autoencoder.decode, torch.from_numpy(anchors.embeddings))
     description["measured"] = {
         "centroid_accuracy": centroid_accuracy(
             arch, selected(config.sampler, anchors), autoencoder, rows, images, config
         ),
         "anchor_distance": nearest_distance(weights, states.weights) / float(states.weights.norm(dim=1).mean()),
-        "reconstruction_distance": reconstruction_distance(weights, anchors, autoencoder),
+        "reconstruction_distance": reconstruction_distance(weights, decoded, anchors.model_id),
+        "copies_by_weights": np.flatnonzero(near).tolist(),
+        "reconstructions": None
+        if decoded is None
+        else np.flatnonzero(copies(weights, decoded, anchors.model_id)).tolist(),
     }
     population = store_population(config, description, arch, weights, rows, images)
     print_summary(population)
     return population
 
 
-def anchor_points(states: States, autoencoder: Autoencoder | None) -> Anchors:
-    """The states as anchors: their embeddings or, without an autoencoder, their weights."""
+def anchor_points(states: States, autoencoder: Autoencoder | None, top_by: str) -> Anchors:
+    """The states as anchors: their embeddings or, without an autoencoder, their weights.
+
+    Their test accuracy is with them only where they are to be selected by it (`top_by` is "test").
+    """
     points = states.weights if autoencoder is None else in_batches(autoencoder.encode, states.weights)
     table = states.table
     return Anchors(
@@ -84,8 +98,8 @@ def anchor_points(states: States, autoencoder: Autoencoder | None) -> Anchors:
         table["model_id"].to_numpy(),
         table["epoch"].to_numpy(),
         table["val_acc"].to_numpy(),
-        table["test_acc"].to_numpy(),
         table[list(FACTORS)],
+        table["test_acc"].to_numpy() if top_by == "test" else None,
     )
 
 
@@ -166,6 +180,16 @@ def centroid_accuracy(
         return float(networks.scores(images.test).accuracy[0])
 
 
+def distances(first: Tensor, second: Tensor) -> Tensor:
+    """Euclidean distances of all of [n, P] to all of [m, P]: float64 [n, m]; 0 for those that are one but for rounding."""
+    size, rows = max(1, NUMBERS_AT_ONCE // first.shape[1]), []
+    for part in first.split(size):
+        values = part.double()
+        found = torch.cat([torch.cdist(values, others.double()) for others in second.split(size)], dim=1)
+        rows.append(found.masked_fill(found <= SAME * values.norm(dim=1, keepdim=True), 0))
+    return torch.cat(rows)
+
+
 def nearest_distance(weights: Tensor, others: Tensor, same: Tensor | None = None) -> float:
     """Euclidean distance to the nearest of `others`, mean over networks.
 
@@ -175,28 +199,53 @@ def nearest_distance(weights: Tensor, others: Tensor, same: Tensor | None = None
             be 0.
         same: bool [n, m]: which of the others do not count for which network.
     """
-    apart = torch.cat([torch.cdist(part, others) for part in weights.split(100)])
+    apart = distances(weights, others)
     if same is not None:
         apart[same] = torch.inf
     return float(apart.min(dim=1).values.mean())
 
 
-def reconstruction_distance(weights: Tensor, anchors: Anchors, autoencoder: Autoencoder | None) -> float | None:
+def copies(weights: Tensor, others: Tensor, models: np.ndarray) -> np.ndarray:
+    """Which networks [n, P] are copies of one of `others` [m, P], states of `models` int [m], by Euclid's distance (see
+    `zoo.copies`): bool [n]."""
+    apart = distances(weights, others).numpy()
+    return copied(apart, models, lambda places: distances(others[torch.from_numpy(places)], others).numpy())
+
+
+def matched(weights: Tensor, states: Tensor, arch: Architecture, mode: str) -> Tensor:
+    """Networks [n, P] in the order of neurons in which each resembles the mean of aligned states [m, P] most.
+
+    Draws of a sampler need not come in the states' order. Networks that are not finite stay as they are, and so do all where
+    the states are in no common order (`mode` of `align` is "none").
+    """
+    finite = weights.isfinite().all(dim=1)
+    if mode == "none" or not finite.any():
+        return weights
+    mean = states.mean(0, keepdim=True)
+    ordered, _ = align(torch.cat([mean, weights[finite]]), arch, "weights", mean_over=[0])
+    weights = weights.clone()
+    weights[finite] = ordered[1:]
+    return weights
+
+
+def reconstruction_distance(weights: Tensor, decoded: Tensor | None, models: np.ndarray) -> float | None:
     """How far networks lie from reconstructions of training states, beside how far those of different models lie apart.
 
+    Args:
+        weights: [n, P].
+        decoded: the reconstructions [m, P]; None without an autoencoder.
+        models: int [m], whose states these are.
+
     Returns:
-        Mean distance of `weights` [n, P] to the nearest reconstruction, over the mean distance of a reconstruction to the
-        nearest one of another model: 0 for reconstructions, about 1 for what is as new as another model. None without
-        an autoencoder or another model.
+        Mean distance of `weights` to the nearest reconstruction, over the mean distance of a reconstruction to the nearest one
+        of another model: 0 for reconstructions, about 1 for what is as new as another model. None without an autoencoder or
+        another model.
     """
-    if autoencoder is None:
+    if decoded is None or len(set(models)) == 1:
         return None
-    if len(set(anchors.model_id)) == 1:
-        return None
-    decoded = in_batches(autoencoder.decode, torch.from_numpy(anchors.embeddings))
-    models = torch.tensor(anchors.model_id)
+    ids = torch.from_numpy(models)
     few = torch.arange(0, len(decoded), math.ceil(len(decoded) / COMPARED_STATES))
-    between = nearest_distance(decoded[few], decoded, models[few, None] == models)
+    between = nearest_distance(decoded[few], decoded, ids[few, None] == ids)
     return nearest_distance(weights, decoded) / max(between, 1e-12)  # which a decoder has that knows one network only
 
 

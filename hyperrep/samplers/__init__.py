@@ -163,7 +163,7 @@ def anchors_in_words(share: float | None, by: str) -> str:
 
 
 def selected(config: SamplerConfig, anchors: Anchors) -> Anchors:
-    """The anchors that `config.top` and `config.top_by` select. Raises UserError as `top`."""
-    if config.top is None:
-        return anchors
-    return top(anchors, config.top, "test_accuracy" if config.top_by == "test" else "val_accuracy")
+    """The anchors that `config.top` and `config.top_by` select, without their test accuracy. Raises as `top`."""
+    if config.top is not None:
+        anchors = top(anchors, config.top, "test_accuracy" if config.top_by == "test" else "val_accuracy")
+    return dataclasses.replace(anchors, test_accuracy=None)

@@ -19,7 +19,8 @@ class CounterfactualSampler(Sampler):
     S_C of Hyper-Representations as Generative Models (2022) draws from regions of low probability; how is not said, and
     there is no code. The choice here: in each dimension, U(-1, 1) is rejected unless its density is among the lowest
     `density_quantile` of the interval. So a share `density_quantile` of the interval is left (more where the density is
-    0 on more than that), whatever the anchors look like. The rejection is done once, cell by cell, in `fit`.
+    0 on more than that), whatever the anchors look like. The rejection is done once, cell by cell, in `fit`. Where two
+    cells on either side of the limit are almost equally dense, anchors that hardly differ may swap them.
 
     Args:
         bandwidth: of the KDE, above 0, in units of the anchors' standard deviation in each dimension. What is below a

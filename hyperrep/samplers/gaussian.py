@@ -5,22 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.covariance import LedoitWolf, ShrunkCovariance
+from sklearn.covariance import ledoit_wolf_shrinkage
 
 from hyperrep.samplers.sampler import Anchors, Sampler, require_anchors
+
+ROWS = 1000  # draws that are made at once
 
 
 @dataclass
 class GaussianSampler(Sampler):
     """z ~ N(mean, covariance) of the anchors, clipped to [-1, 1]. Independent.
 
-    In none of the papers: the simplest sampler that knows how dimensions hang together. The covariance is shrunk towards
-    a multiple of the identity, because anchors are hardly more than dimensions.
+    In none of the papers: the simplest sampler that knows how dimensions hang together. The covariance S is shrunk towards
+    a multiple of the identity, because anchors are hardly more than dimensions: (1 - s) S + s v I, where v is the mean
+    variance of a dimension.
+
+    No matrix is decomposed: a draw is mean + sqrt((1 - s) / n) Σ_i ε_i (anchor_i - mean) + sqrt(s v) η with ε ~ N(0, I_n) and
+    η ~ N(0, I_D), which has that covariance exactly. So it hardly moves when the anchors hardly do. An eigenbasis is
+    arbitrary where eigenvalues are equal, as they are with fewer anchors than dimensions; a Cholesky factor does not exist
+    where a dimension is constant and nothing is shrunk.
 
     Args:
         rotate: draw along the principal axes of the anchors. False: along the dimensions of the latent space, each by
             itself, as if the covariance were diagonal.
-        shrinkage: 0 keeps the covariance, 1 leaves a multiple of the identity; None: as Ledoit and Wolf (2004) estimate.
+        shrinkage: s; 0 keeps the covariance, 1 leaves a multiple of the identity; None: as Ledoit and Wolf (2004) estimate.
         spread: standard deviations are multiplied by this; above 1, draws lie farther out than anchors do.
     """
 
@@ -31,15 +39,24 @@ class GaussianSampler(Sampler):
     space = "latent"
 
     def fit(self, anchors: Anchors, accelerator: str = "cpu") -> None:
-        """Estimate mean and covariance."""
+        """Estimate the mean, and what the noise is multiplied by."""
         require_anchors(anchors, 2, "gaussian")
-        estimator = LedoitWolf() if self.shrinkage is None else ShrunkCovariance(shrinkage=self.shrinkage)
-        estimate = estimator.fit(anchors.embeddings.astype(np.float64))
-        covariance = estimate.covariance_ if self.rotate else np.diag(np.diag(estimate.covariance_))
-        self.mean, self.covariance = estimate.location_, self.spread**2 * covariance
+        points = anchors.embeddings.astype(np.float64)
+        shrinkage = ledoit_wolf_shrinkage(points) if self.shrinkage is None else self.shrinkage
+        self.mean, variances = points.mean(axis=0), points.var(axis=0)
+        if self.rotate:
+            self.factor = np.sqrt((1 - shrinkage) / len(points)) * (points - self.mean)  # [n, D]
+            self.widths = np.full_like(self.mean, np.sqrt(shrinkage * variances.mean()))
+        else:
+            self.factor = np.zeros((0, len(self.mean)))
+            self.widths = np.sqrt((1 - shrinkage) * variances + shrinkage * variances.mean())
 
     def sample(self, n: int, seed: int) -> np.ndarray:
         """Draws of the Gaussian, float32 [n, D] in [-1, 1]."""
-        # eigh, because a dimension may be constant and Cholesky's decomposition needs a definite matrix.
-        draws = np.random.default_rng(seed).multivariate_normal(self.mean, self.covariance, n, method="eigh")
-        return draws.clip(-1, 1).astype(np.float32)
+        random = np.random.default_rng(seed)
+        anchors, dimensions = self.factor.shape
+        parts = []
+        for first in range(0, n, ROWS):
+            noise = random.standard_normal((min(ROWS, n - first), anchors + dimensions))
+            parts.append(noise[:, :anchors] @ self.factor + noise[:, anchors:] * self.widths)
+        return (self.mean + self.spread * np.concatenate(parts)).clip(-1, 1).astype(np.float32)

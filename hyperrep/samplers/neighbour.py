@@ -24,6 +24,7 @@ class NeighbourSampler(Sampler):
     S_Neigh of Hyper-Representations as Generative Models (2022): n_neighbors 15, min_dist 0.01, euclidean. A draw is
     interpolated from the anchors around a place in the map. The paper's notation suggests a box with its own range for
     each axis; the released code takes one range, the least and the largest number of the whole map, for all three.
+    UMAP begins at eigenvectors and pushes points apart at random: anchors that differ in their last bit give another map.
 
     Args:
         cube: "per_axis", as the paper, or "global", as released.

@@ -25,14 +25,15 @@ class PCASampler(Sampler):
     space = "weights"
 
     def fit(self, anchors: Anchors, accelerator: str = "cpu") -> None:
-        """Compute mean, components and their standard deviations."""
+        """Compute the mean, and the components with the anchors' places along them."""
         require_anchors(anchors, self.components + 1, "pca")
         self.mean = anchors.embeddings.mean(axis=0)
-        _, singular, directions = np.linalg.svd(anchors.embeddings - self.mean, full_matrices=False)
+        left, singular, directions = np.linalg.svd(anchors.embeddings - self.mean, full_matrices=False)
+        self.places = left[:, : self.components]  # [n, components], orthonormal columns
         deviations = singular[: self.components] / np.sqrt(len(anchors) - 1)
         self.axes = (deviations[:, None] * directions[: self.components]).astype(np.float32)  # [components, P]
 
     def sample(self, n: int, seed: int) -> np.ndarray:
         """Draws of the Gaussian, float32 [n, P]."""
-        scores = np.random.default_rng(seed).standard_normal((n, len(self.axes)), dtype=np.float32)
-        return self.mean + scores @ self.axes
+        noise = np.random.default_rng(seed).standard_normal((n, len(self.places)), dtype=np.float32)
+        return self.mean + noise @ self.places @ self.axes

@@ -28,30 +28,34 @@ class Anchors:
         model_id: int [n]: the model that a point belongs to; several epochs of a model are several points.
         epoch: int [n].
         val_accuracy: float [n], fraction in [0, 1] on validation images.
-        test_accuracy: float [n], fraction in [0, 1] on test images.
-        properties: one row a point with the generating factors (nothing measured on test images), or None.
+        properties: one row a point with the generating factors, or None. Nothing that was measured on test images.
+        test_accuracy: float [n], fraction in [0, 1] on test images: only for `selected` to choose by, where
+            `sampler.top_by` is test. What `fit` is handed never has it.
 
     Raises:
         UserError: if there is no point, or one that is not finite.
-        ValueError: if the lengths differ.
+        ValueError: if the lengths differ, or a property is named as what is measured on test images (test_…).
     """
 
     embeddings: np.ndarray
     model_id: np.ndarray
     epoch: np.ndarray
     val_accuracy: np.ndarray
-    test_accuracy: np.ndarray
     properties: pd.DataFrame | None = None
+    test_accuracy: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.embeddings.ndim != 2 or self.embeddings.dtype != np.float32:
             raise ValueError(
                 f"embeddings must be float32 [n, D], got {self.embeddings.dtype} {list(self.embeddings.shape)}"
             )
-        beside = [self.model_id, self.epoch, self.val_accuracy, self.test_accuracy]
-        lengths = [len(self), *map(len, beside), *([] if self.properties is None else [len(self.properties)])]
+        beside = [self.model_id, self.epoch, self.val_accuracy, self.properties, self.test_accuracy]
+        lengths = [len(self), *(len(field) for field in beside if field is not None)]
         if len(set(lengths)) > 1:
             raise ValueError(f"one entry a point in each field, got lengths {lengths}")
+        columns = [] if self.properties is None else [str(name) for name in self.properties.columns]
+        if seen := [name for name in columns if name == "test" or name.startswith("test_")]:
+            raise ValueError(f"samplers see nothing of the test images, but properties has {', '.join(seen)}")
         if len(self) == 0:
             raise UserError("There are no anchors to fit a sampler to: no training model has a state at these epochs.")
         broken = ~np.isfinite(self.embeddings).all(axis=1)
@@ -72,8 +76,8 @@ class Anchors:
             self.model_id[keep],
             self.epoch[keep],
             self.val_accuracy[keep],
-            self.test_accuracy[keep],
             None if self.properties is None else self.properties[keep].reset_index(drop=True),
+            None if self.test_accuracy is None else self.test_accuracy[keep],
         )
 
 
@@ -90,8 +94,11 @@ def top(anchors: Anchors, share: float = 0.3, by: Literal["val_accuracy", "test_
 
     Raises:
         UserError: if no accuracy is finite, as where a dataset has no validation images.
+        ValueError: if the anchors lack that accuracy.
     """
     accuracy = getattr(anchors, by)
+    if accuracy is None:
+        raise ValueError(f"these anchors have no {by}, which is to be selected by")
     known = np.isfinite(accuracy)
     if not known.any():
         other = "test" if by == "val_accuracy" else "validation"
@@ -148,7 +155,7 @@ class Sampler(ABC):
         """Learn from the anchors.
 
         Args:
-            anchors: already selected (see `top`).
+            anchors: already selected (see `top`), without their test accuracy.
             accelerator: "cpu" or "gpu": where samplers that are networks train; it is nothing to the others.
 
         Raises:
@@ -157,7 +164,11 @@ class Sampler(ABC):
 
     @abstractmethod
     def sample(self, n: int, seed: int) -> np.ndarray:
-        """Draw `n` points, float32 [n, D]. The seed alone decides; no global random state is read or changed."""
+        """Draw `n` points, float32 [n, D]. The seed alone decides; no global random state is read or changed.
+
+        Draws hardly move when the anchors hardly do: nothing may hang on the sign, order or basis that a decomposition
+        happens to choose. Samplers that cannot promise this (UMAP, GAN) say so.
+        """
 
     def factors(self, n: int, seed: int) -> pd.DataFrame | None:
         """The generating factors that the draws of `sample(n, seed)` were asked to have, one row a draw; None: none."""

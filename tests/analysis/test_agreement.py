@@ -1,11 +1,11 @@
-"""Agreement against a loop over pairs."""
+"""Agreement and the overlap of errors against a loop over pairs."""
 
 import numpy as np
-import pandas as pd
-import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from analysis.agreement import disagreement, pairwise_disagreement
-from analysis.novelty import equally_accurate, nearest_other, verdict
+from analysis.agreement import disagreement, error_overlap, pairwise_disagreement
+from analysis.pairs import BLOCK
 
 
 def test_disagreement_is_that_of_each_pair():
@@ -18,40 +18,23 @@ def test_disagreement_is_that_of_each_pair():
     assert len(pairwise_disagreement(first[:1], 4)) == 0
 
 
-def test_only_models_about_as_accurate_are_a_populations_equals():
-    metrics = pd.DataFrame(
-        [(0, 0, 0.1, 1), (0, 1, 0.72, 1), (0, 2, 0.9, 1), (1, 0, 0.1, 1), (1, 1, 0.11, 1), (2, 2, 0.7, np.nan), (2, 0, 0.66, 1),
-         (3, 1, 0.7, 1)],
-        columns=["model_id", "epoch", "test_acc", "weight_max_abs"],
-    )  # fmt: skip
-    assert equally_accurate(metrics, np.array([0, 1, 2]), 0.7, 0.05) == {0: 1, 2: 0}
-    assert equally_accurate(metrics, np.array([0, 1, 2]), 0.7, 0.03) == {0: 1}
-    assert equally_accurate(metrics, np.array([1]), 0.7, 0.05) == {}
+@given(st.integers(0, 10**6), st.integers(1, 5), st.integers(0, 4), st.floats(0, 1))
+def test_error_overlap_is_that_of_each_pair_of_sets(seed, n, m, share):
+    random = np.random.default_rng(seed)
+    first, second = random.random((n, 23)) < share, random.random((m, 23)) < 0.3
+    found = error_overlap(first, second)
+    assert found.shape == (n, m)
+    for i, one in enumerate(first):
+        for j, other in enumerate(second):
+            a, b = set(np.flatnonzero(one)), set(np.flatnonzero(other))
+            assert found[i, j] == (len(a & b) / len(a | b) if a | b else 1)
+    assert (np.diagonal(error_overlap(first, first)) == 1).all()
 
 
-def test_nearest_other():
-    random = np.random.default_rng(1)
-    apart = random.random((2, 12)) + 0.1
-    models, others = np.array([5, 2]), np.array([5, 5, 1, 1, 1, 2, 2, 3, 3, 3, 9, 9])
-    apart[0, 1], apart[1, 6] = 0, 0  # themselves, at another epoch
-    expected = [min(row[k] for k in range(12) if others[k] != model) for row, model in zip(apart, models)]
-    assert nearest_other(apart, models, others) == pytest.approx(np.mean(expected))
-    assert nearest_other(np.zeros((1, 3)), np.array([1]), np.array([1, 1, 1])) == 0
-
-
-@pytest.mark.parametrize(
-    ("numbers", "word"),
-    [
-        ((0.05, 0.1, 0.2, 0.2, 1), "copies"),
-        ((0, 0, 0.2, 0.2, 1), "copies"),
-        ((0.06, 0.1, 0.05, 0.2, 0.5), "reconstructions"),
-        ((0.06, 0.1, 0.09, 0.2, 0.6), "collapsed"),
-        ((0.06, 0.1, 0.19, 0.2, 0.6), "narrow"),
-        ((0.06, 0.1, 0.2, 0.2, np.nan), "new"),
-        ((0.06, 0.1, np.nan, 0.2, 1), "unknown"),
-        ((0.06, 0.1, 0.2, np.nan, 1), "unknown"),
-        ((0.0, 0.0, np.nan, np.nan, 1), "copies"),
-    ],
-)
-def test_verdicts(numbers, word):
-    assert verdict(*numbers) == word
+def test_blocks_of_networks_change_nothing():
+    random = np.random.default_rng(2)
+    many = random.integers(0, 3, (2 * BLOCK + 7, 11))
+    expected = [(many != one).mean(1) for one in many[:3]]
+    np.testing.assert_allclose(disagreement(many[:3], many, 3), expected, atol=1e-12)
+    overlap = error_overlap(many[:2] > 0, many > 0)
+    assert overlap[1, BLOCK + 3] == error_overlap(many[1:2] > 0, many[BLOCK + 3 : BLOCK + 4] > 0)[0, 0]

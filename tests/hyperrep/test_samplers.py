@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from scipy import stats
 from scipy.spatial.distance import cdist
+from sklearn.covariance import LedoitWolf, ShrunkCovariance
 from sklearn.neighbors import KernelDensity
 
 from hyperrep.samplers import (
@@ -29,6 +30,7 @@ from hyperrep.samplers import (
     sampler_problems,
     top,
 )
+from hyperrep.samplers.kde import KDESampler
 from zoo.config import _typed
 from zoo.errors import UserError
 
@@ -59,7 +61,7 @@ def make_anchors(embeddings, properties=None) -> Anchors:
     n = len(embeddings)
     accuracy = np.linspace(0.1, 0.9, n)
     embeddings = np.asarray(embeddings, np.float32)
-    return Anchors(embeddings, np.arange(n), np.full(n, 25), accuracy, accuracy[::-1], properties)
+    return Anchors(embeddings, np.arange(n), np.full(n, 25), accuracy, properties, accuracy[::-1])
 
 
 def correlated(n=240, dimensions=12, share=0.7) -> np.ndarray:
@@ -99,6 +101,7 @@ class SamplerTester:
 
     name: str
     changes: dict = {}  # noqa: RUF012
+    variants: tuple[dict, ...] = ()  # other options under which draws must hardly move
     anchors = make_anchors(correlated())
 
     def test_shape_and_type(self, sampler):
@@ -137,6 +140,25 @@ class SamplerTester:
             assert distance.max() < 0.5
         else:
             assert np.median(distance) > 0.5
+
+    # How far draws may move when every number of the anchors is moved by one unit in its last place; None: as far as any two
+    # draws, because the method itself amplifies what it is given.
+    moves: float | None = 2e-6
+
+    @pytest.mark.parametrize(("n", "dimensions"), [(240, 12), (18, 40)])
+    def test_draws_hardly_move_when_the_anchors_hardly_do(self, n, dimensions):
+        """With fewer anchors than dimensions, and two dimensions that never change: eigenvalues are equal there."""
+        if self.moves is None:
+            pytest.skip("chaotic by nature")
+        points = np.float32(correlated(n, dimensions))
+        points[:, :2] = 0.25
+        up = np.random.RandomState(5).rand(n, dimensions) < 0.5
+        moved = np.where(up, np.nextafter(points, np.float32(2)), np.nextafter(points, np.float32(-2)))
+        moved[:, :2] = points[:, :2]
+        for changes in (self.changes, *self.variants):
+            fitted = [fit_sampler(preset(self.name, **changes), make_anchors(z)) for z in (points, moved)]
+            draws, others = (sampler.sample(50, seed=1) for sampler in fitted)
+            np.testing.assert_allclose(draws, others, atol=self.moves)
 
     def test_latent_draws_stay_near_the_cube(self, sampler):
         if sampler.space == "latent":
@@ -202,6 +224,27 @@ class TestCounterfactual(SamplerTester):
 
 class TestGaussian(SamplerTester):
     name = "gaussian"
+    variants = ({"shrinkage": 0.0}, {"shrinkage": 1.0}, {"rotate": False}, {"spread": 3.0})
+
+    def test_a_constant_dimension_stays_unless_shrinkage_moves_it(self):
+        points = correlated(10, 40)
+        points[:, 0] = 0.25
+        for shrinkage, spread in ((0.0, 0.0), (0.5, 0.3)):
+            draws = fit_sampler(preset("gaussian", shrinkage=shrinkage), make_anchors(points)).sample(200, seed=1)
+            assert abs(draws[:, 0].std() - spread) <= 0.3 * spread
+            assert abs(draws[:, 0].mean() - 0.25) < 0.1
+
+    def test_the_first_draws_are_those_of_fewer(self, sampler):
+        """However many are drawn at once."""
+        np.testing.assert_allclose(sampler.sample(2500, seed=1)[:900], sampler.sample(900, seed=1), atol=1e-6)
+
+    def test_the_covariance_is_that_of_scikit_learn(self):
+        """Far from the bounds, with fewer anchors than dimensions."""
+        z = np.float32(0.1 * correlated(10, 40))
+        for shrinkage, expected in ((None, LedoitWolf()), (0.3, ShrunkCovariance(shrinkage=0.3))):
+            draws = fit_sampler(preset("gaussian", shrinkage=shrinkage), make_anchors(z)).sample(60000, seed=1)
+            wanted = expected.fit(z.astype(np.float64)).covariance_
+            np.testing.assert_allclose(np.cov(draws.T), wanted, atol=0.03 * wanted.diagonal().max())
 
     def test_moments(self, sampler):
         """Far from the bounds, so that nothing is clipped: the moments are those of many anchors."""
@@ -259,6 +302,19 @@ class TestSoup(SamplerTester):
 class TestPCA(SamplerTester):
     name = "pca"
 
+    def test_components_of_equal_size_have_no_basis_of_their_own(self):
+        """Two equal variances: any rotation of the two components is as good, and rounding chooses one."""
+        angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+        circle = np.zeros((24, 6))
+        circle[:, 0], circle[:, 1] = np.cos(angle), np.sin(angle)
+        circle += 0.1 * np.random.RandomState(0).standard_normal((24, 1)) * np.eye(6)[2]
+        tilt = 1e-7 * np.random.RandomState(1).standard_normal(circle.shape)
+        draws = [
+            fit_sampler(preset("pca", components=2), make_anchors(np.float32(z))).sample(20, seed=1)
+            for z in (circle, circle + tilt)
+        ]
+        np.testing.assert_allclose(*draws, atol=1e-5)
+
     def test_distribution(self):
         """The covariance is that of the anchors without what lies outside the components (by an eigendecomposition)."""
         z = correlated(share=0.9)
@@ -284,6 +340,7 @@ class TestNearest(SamplerTester):
 class TestGAN(SamplerTester):
     name = "gan"
     changes = {"steps": 60}  # noqa: RUF012
+    moves = None
 
     @pytest.mark.slow
     def test_learns_where_the_anchors_are(self):
@@ -347,6 +404,7 @@ class TestFlow(SamplerTester):
 @pytest.mark.slow
 class TestNeighbour(SamplerTester):
     name = "neighbour"
+    moves = None
 
     @pytest.mark.parametrize("cube", ["per_axis", "global"])
     def test_box(self, cube):
@@ -489,7 +547,7 @@ def test_top(accuracy, share):
     n = len(accuracy)
     values = np.array(accuracy)
     factors = pd.DataFrame({"row": np.arange(n)})
-    anchors = Anchors(np.zeros((n, 1), np.float32), np.arange(n), np.zeros(n, int), values, -values, factors)
+    anchors = Anchors(np.zeros((n, 1), np.float32), np.arange(n), np.zeros(n, int), values, factors, -values)
     for by in ("val_accuracy", "test_accuracy"):
         kept = top(anchors, share, by)
         chosen = set(kept.model_id)
@@ -498,12 +556,33 @@ def test_top(accuracy, share):
         score = dict(zip(anchors.model_id, getattr(anchors, by)))
         dropped = [score[i] for i in score if i not in chosen]
         unknown = Anchors(np.zeros((n + 2, 1), np.float32), np.arange(n + 2), np.zeros(n + 2, int),
-                          np.append(values, [np.nan] * 2), np.append(-values, [np.nan] * 2))  # fmt: skip
+                          np.append(values, [np.nan] * 2), None, np.append(-values, [np.nan] * 2))  # fmt: skip
         assert set(top(unknown, share, by).model_id) == chosen, "those of unknown accuracy change nothing"
         assert all(score[i] > worst for i in chosen for worst in dropped)
         # no more than the share, but for ties at the quantile and the one that the quantile falls on
         strictly = [i for i in chosen if score[i] > min(score[j] for j in chosen)]
         assert len(strictly) <= share * n + 1
+
+
+@pytest.mark.parametrize(
+    "config", [("kde", {}), ("kde30", {}), ("kde30", {"top_by": "test"}), ("kde", {"top_by": "test"})]
+)
+def test_what_fit_is_handed_knows_nothing_of_the_test_images(config, monkeypatch):
+    """Also where anchors are selected by their test accuracy: that is all that it is for."""
+    seen = []
+    monkeypatch.setattr(KDESampler, "fit", lambda self, anchors, accelerator="cpu": seen.append(anchors))
+    name, changes = config
+    fit_sampler(preset(name, **changes), make_anchors(correlated()))
+    (anchors,) = seen
+    assert anchors.test_accuracy is None
+    assert len(anchors) == (72 if "30" in name else 240)
+    best_on_test = changes.get("top_by") == "test" and "30" in name
+    assert anchors.model_id.min() == (0 if best_on_test or "30" not in name else 168)
+    for column in ("test_acc", "test_loss", "test_acc_3"):
+        with pytest.raises(ValueError, match=f"nothing of the test images, but properties has {column}"):
+            make_anchors(correlated(3), pd.DataFrame({"lr": [1.0] * 3, column: [0.5] * 3}))
+    with pytest.raises(ValueError, match="no test_accuracy"):
+        top(anchors, by="test_accuracy")
 
 
 def test_no_anchors_and_broken_anchors_are_the_users_to_mend():
@@ -514,8 +593,8 @@ def test_no_anchors_and_broken_anchors_are_the_users_to_mend():
     with pytest.raises(UserError, match=r"1 of 4 anchors are not finite \(model 2 is the first\)"):
         make_anchors(broken)
     with pytest.raises(ValueError, match="lengths"):
-        Anchors(np.zeros((2, 3), np.float32), np.arange(2), np.arange(2), np.arange(2.0), np.arange(3.0))
-    unknown = Anchors(np.zeros((2, 3), np.float32), np.arange(2), np.arange(2), np.full(2, np.nan), np.ones(2))
+        Anchors(np.zeros((2, 3), np.float32), np.arange(2), np.arange(2), np.arange(2.0), None, np.arange(3.0))
+    unknown = Anchors(np.zeros((2, 3), np.float32), np.arange(2), np.arange(2), np.full(2, np.nan), None, np.ones(2))
     with pytest.raises(UserError, match=r"none of 2 has a finite val_accuracy.*\(sampler\.top_by=test\)"):
         top(unknown)
     assert len(top(unknown, by="test_accuracy")) == 2
