@@ -238,7 +238,7 @@ def audit(population: Zoo, zoo: Zoo, images: ImageData, config: Any) -> Audit:
     description = population.description
     spec, measured = description["spec"], description["measured"]
     copies, decoded = ours.copies.copy(), np.zeros(len(predicted), bool)
-    copies[measured.get("copies_by_weights", [])] = True  # not measured of older populations
+    copies[measured.get("copies_by_weights") or []] = True  # not measured of older populations
     known = measured.get("reconstructions")
     decoded[known or []] = True
     copied_share, decoded_share, tied = (float(which.mean()) for which in (copies, decoded, copies | decoded))
