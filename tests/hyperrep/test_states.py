@@ -20,7 +20,12 @@ def zoo_of(folder, weights) -> SimpleNamespace:
     models = pd.DataFrame({"split": ["train", "val", "train", "test", "train"], "activation": ["tanh"] * 5})
     content = hashlib.sha256(weights.tobytes()).hexdigest()
     return SimpleNamespace(
-        path=folder, name="z", models=models, content=content, weights=lambda epochs: weights[:, None]
+        path=folder,
+        name="z",
+        n_models=len(models),
+        models=models,
+        content=content,
+        weights=lambda epochs: weights[:, None],
     )
 
 

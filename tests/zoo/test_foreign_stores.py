@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import sys
@@ -496,7 +497,7 @@ def test_cards_show_texts_as_texts(key: str, place: Path) -> None:
     card = (store / "README.md").read_text()
     in_code = f"`` {MARKUP} ``" if key == "command" else ""
     assert "<script>" not in card.replace(in_code, "")
-    assert "](javascript" not in card.replace(in_code, "")
+    assert not re.search(r"(?<!\\)\]\(javascript", card.replace(in_code, ""))  # escaped, it is no link
     rows = [line for line in card.splitlines() if line.startswith("| ")]
     columns = {row.replace(r"\|", "").count("|") for row in rows[:9]}
     assert columns == {3}
