@@ -243,7 +243,7 @@ def reconstruction_distance(weights: Tensor, decoded: Tensor | None, models: np.
     """
     if decoded is None or len(set(models)) == 1:
         return None
-    ids = torch.from_numpy(models)
+    ids = torch.tensor(models)
     few = torch.arange(0, len(decoded), math.ceil(len(decoded) / COMPARED_STATES))
     between = nearest_distance(decoded[few], decoded, ids[few, None] == ids)
     return nearest_distance(weights, decoded) / max(between, 1e-12)  # which a decoder has that knows one network only

@@ -21,7 +21,7 @@ from zoo.training import read_images
 
 MANY = [
     *TINY, "zoo.models=40", "zoo.epochs=8", "dataset.train_size=500", "zoo.name=many", "autoencoder.states=[7,8]",
-    "population.models=20", "autoencoder.optimizer.epochs=10",
+    "population.models=20", "autoencoder.optimizer.epochs=4",
 ]  # fmt: skip
 NEW: list[np.ndarray] = []  # networks that were trained on their own, float32 [20, P]
 
@@ -116,7 +116,7 @@ def test_copies_are_told_however_many_others_there_are(many, rest, noise):
         found = audited(many, Mixed, share=share, rest=rest, noise=noise)
         assert found.copies == pytest.approx(share)
         assert found.zoo_copies == 0
-        assert found.verdict == word or (share == 0 and rest == "new" and found.verdict == "narrow")
+        assert found.verdict == word or (share == 0 and found.verdict == "narrow")
         assert found.kind == ("independent" if share == 0 else "anchored, though declared independent")
         assert np.isnan(found.reconstructions)
         if share == 1:
@@ -160,7 +160,7 @@ def test_reconstructions_are_told_however_many_others_there_are(many):
 
 def test_audits_from_before_networks_were_judged_one_by_one(many, monkeypatch):
     """The report shows them; a population from then is audited by what is known of it."""
-    config = configure(many, *MANY, "sampler=kde_anchor", "population.name=older")
+    config = configure(many, *MANY, "sampler=kde_anchor", "sampler.bandwidth=1e-5", "population.name=older")
     population = sample_population(config)
     found = audit_population(config)
     assert (found.reconstructions, found.verdict) == (1.0, "reconstructions")
