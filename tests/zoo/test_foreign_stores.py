@@ -497,8 +497,8 @@ def test_cards_show_texts_as_texts(key: str, place: Path) -> None:
     in_code = f"`` {MARKUP} ``" if key == "command" else ""
     assert "<script>" not in card.replace(in_code, "")
     assert "](javascript" not in card.replace(in_code, "").replace(r"\]", "")
-    rows = [line for line in card.splitlines() if line.startswith("| ")]
-    columns = {row.replace(r"\|", "").count("|") for row in rows[:9]}
+    facts = card[card.index("| | |") :].partition("\n\n")[0].splitlines()
+    columns = {row.replace(r"\|", "").count("|") for row in facts}
     assert columns == {3}
     for page in (place / "root/analysis" / NAME / "card.html", place / "root/report.html"):
         assert "<script>alert" not in page.read_text()
