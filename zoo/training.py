@@ -72,12 +72,17 @@ def train_zoo(config: Config, made_by: str | None = None) -> None:
         return
     models, start = zoo_models(config, arch)
     begun = _settle_engine(config, arch, path)
+    if begun:
+        there = Zoo.open(path, config.arch.module)
+        if not there.finished or len(models) > there.n_models or config.zoo.epochs > there.epochs[-1]:
+            _refuse_another_processor(config, begun)
     data = read_images(config)
     device = config.trainer.device
     data = data.to(device)
     description = describe(config, arch, data, start)
-    if begun and "processor" not in begun:  # by a version that did not record it
-        description["engine"].pop("processor", None)
+    if begun:  # what is on record stays
+        description["engine"] = {key: value for key, value in description["engine"].items() if key != "processor"}
+        description["engine"] |= {key: value for key, value in begun.items() if key == "processor"}
     zoo = Zoo.create(path, description | {"command": made_by or description["command"]}, models)
     loggers: list[Logger] | None = None
     provenance = Provenance(path, device)
@@ -100,6 +105,7 @@ def train_zoo(config: Config, made_by: str | None = None) -> None:
                         f"{zoo.n_models} models (zoo.models={zoo.n_models})"
                     )
                 if block.pending:
+                    _refuse_another_processor(config, begun)  # to train a damaged block of a finished zoo again
                     loggers = zoo_loggers(config, zoo) if loggers is None else loggers
                     train_block(
                         config, arch, models, protocol, start, data, device, block, loggers, progress, provenance
@@ -478,9 +484,6 @@ def _settle_engine(config: Config, arch: Architecture, path: Path) -> dict[str, 
 
     Returns:
         The engine that the zoo was begun with, as zoo.json has it; empty for a new zoo.
-
-    Raises:
-        UserError: if the zoo was begun on a processor on which the engine has other bits.
     """
     begun = Zoo.open(path).description["engine"] if (path / "zoo.json").exists() else {}
     if config.engine.name == "auto" and begun.get("name") in engines.ENGINES:
@@ -489,14 +492,18 @@ def _settle_engine(config: Config, arch: Architecture, path: Path) -> dict[str, 
         config.engine.name = engines.choose(config.engine.name, arch, *training_conditions(config))
     if config.engine.name == "torch" and config.engine.lanes is None:
         config.engine.lanes = begun.get("lanes") or LANES[config.trainer.device.type]
+    return begun
+
+
+def _refuse_another_processor(config: Config, begun: dict[str, Any]) -> None:
+    """Raise UserError if a zoo that was begun (see `_settle_engine`) would get models with other last bits here."""
     here = engines.ENGINES[config.engine.name].processor(config.trainer.device)
-    if begun.get("name") == config.engine.name and begun.get("processor", here) != here:
+    if begun.get("processor", here) != here:  # older versions did not record it
         raise UserError(
             f"zoo {config.zoo.name!r} was begun on {begun['processor']}, this is {here}, and engine={config.engine.name} has "
             "other last bits here: go on where it was begun, or choose another zoo.name"
             + (" (engine=fused has the same bits everywhere)" if config.engine.name != "fused" else "")
         )
-    return begun
 
 
 # ------------------------------------------------------------------------------------------ curves and progress

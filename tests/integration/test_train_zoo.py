@@ -124,6 +124,24 @@ def test_any_block_size_gives_the_same_models(tmp_path, engine):
         pd.testing.assert_frame_equal(zoo.models, zoos[0].models)
 
 
+def test_a_zoo_is_not_gone_on_with_on_a_processor_that_has_other_bits(tmp_path, monkeypatch):
+    """PyTorch's own loops have; those of the fused engine are the same everywhere."""
+    for engine in ("loop", "fused"):
+        zoo = train(tmp_path, f"engine={engine}", f"zoo.name={engine}")
+        monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
+        monkeypatch.setattr("zoo.engines.engine.processor_maker", lambda: "Another")
+        before = hashes(zoo.path)
+        train(tmp_path, f"engine={engine}", f"zoo.name={engine}")  # all is there
+        assert hashes(zoo.path) == before
+        if engine == "loop":
+            with pytest.raises(UserError, match="this is AVX512 Another, and engine=loop has other last bits"):
+                train(tmp_path, f"engine={engine}", f"zoo.name={engine}", "zoo.epochs=3")
+            assert hashes(zoo.path) == before
+        else:
+            assert train(tmp_path, f"engine={engine}", f"zoo.name={engine}", "zoo.epochs=3").epochs[-1] == 3
+        monkeypatch.undo()
+
+
 def test_any_number_of_shards_gives_the_same_bytes(tmp_path, capsys):
     words = ["zoo=digits_hyp10f", "zoo.models=7", "zoo.block_size=2"]
     whole = hashes(train(tmp_path / "whole", *words).path)
