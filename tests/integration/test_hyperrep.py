@@ -358,7 +358,7 @@ def test_a_damaged_checkpoint_and_a_diverged_training_are_a_sentence(zoo_alone):
         train_hyperrep(configure(zoo_alone, *words))
     file = zoo_alone / "hyperreps" / "digits_seed" / "diverged" / "last.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"last\.safetensors is damaged"):
+    with pytest.raises(UserError, match=r"last\.safetensors is missing or damaged"):
         train_hyperrep(configure(zoo_alone, *words))
 
 
