@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from analysis.novelty import Audit, audit, audit_population
-from analysis.report import _audits
+from analysis.report import LeftOut, _audits
 from hyperrep.samplers import Sampler
 from hyperrep.sampling import sample_population
 from hyperrep.symmetry import Permutations
@@ -171,7 +171,7 @@ def test_audits_from_before_networks_were_judged_one_by_one(many, monkeypatch):
         if item in ("copies", "zoo_copies", "reconstructions", "repeats") or "iou" in item
     ]
     pd.read_csv(file).drop(columns=new).assign(verdict="new", kind="independent").to_csv(file, index=False)
-    shown = _audits(many).set_index("population").loc["older"]
+    shown = _audits(many, LeftOut()).set_index("population").loc["older"]
     assert "new networks" in shown["the audit finds"]
     assert shown["copies"] == shown["zoo iou"] == "not measured"
 
@@ -183,4 +183,4 @@ def test_audits_from_before_networks_were_judged_one_by_one(many, monkeypatch):
     assert np.isnan(again.reconstructions)
 
     assert audit_population(config) == found, "the older file is not taken for one of today"
-    assert _audits(many).set_index("population").loc["older", "reconstructions"] == "100.0"
+    assert _audits(many, LeftOut()).set_index("population").loc["older", "reconstructions"] == "100.0"
