@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import torch
 
 from zoo.engines import Engine
+from zoo.engines.engine import available_cores, of_processor
 from zoo.errors import UserError
 from zoo.files import locked, read_file, write_file
 from zoo.schema import parse_json
@@ -21,20 +20,9 @@ from zoo.store import PROVENANCE
 log = logging.getLogger(__name__)
 
 
-def processor_name() -> str:
-    """The name of this machine's processor, as its system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def hardware(device: torch.device) -> dict[str, Any]:
     """What models are trained on: processor, cores that this process may use and, where there is one, GPU."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found: dict[str, Any] = {"processor": processor_name(), "cores": cores}
+    found: dict[str, Any] = {"processor": of_processor("model name"), "cores": available_cores()}
     return found | ({"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})
 
 

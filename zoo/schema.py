@@ -227,10 +227,7 @@ def _source(value: Any, key: str) -> None:
     (NAME if isinstance(value, str) else POPULATION)(value, key)
 
 
-WHICH, WHICH_OF = (
-    ("copies_by_weights", "reconstructions"),
-    _list(_whole(0, MOST_MODELS), MOST_MODELS),
-)  # of a population
+MODEL_LISTS = ("copies_by_weights", "reconstructions")  # of a population: the numbers of some of its networks
 DESCRIPTION = _keys(
     {
         "format": _one_of([FORMAT]),
@@ -268,7 +265,8 @@ DESCRIPTION = _keys(
         "versions": _keys({}),
         "measured": _keys(
             {}, {name: _or_null(_number(-math.inf, math.inf)) for name in
-                 ("centroid_accuracy", "anchor_distance", "reconstruction_distance")} | dict.fromkeys(WHICH, _or_null(WHICH_OF)),
+                 ("centroid_accuracy", "anchor_distance", "reconstruction_distance")} |
+            dict.fromkeys(MODEL_LISTS, _or_null(_list(_whole(0, MOST_MODELS), MOST_MODELS))),
         ),
     },
 )  # fmt: skip
@@ -278,7 +276,7 @@ def check_description(value: Any) -> None:
     """What zoo.json holds. Raises ValueError with the first thing that is wrong."""
     plain(value)
     DESCRIPTION(value, "")
-    for name in WHICH:
+    for name in MODEL_LISTS:
         for model in value.get("measured", {}).get(name) or []:
             _whole(0, value["models"] - 1)(model, f"measured.{name}")
     if value["spec"].get("kind") == "fine_tuned":

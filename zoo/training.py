@@ -71,18 +71,17 @@ def train_zoo(config: Config, made_by: str | None = None) -> None:
         print_summary(open_zoo(config, part=True))
         return
     models, start = zoo_models(config, arch)
-    begun = _settle_engine(config, arch, path)
-    if begun:
-        there = Zoo.open(path, config.arch.module)
-        if not there.finished or len(models) > there.n_models or config.zoo.epochs > there.epochs[-1]:
-            _refuse_another_processor(config, begun)
+    there = _settle_engine(config, arch, path)
+    if there and (not there.finished or len(models) > there.n_models or config.zoo.epochs > there.epochs[-1]):
+        _refuse_another_processor(config, there)
     data = read_images(config)
     device = config.trainer.device
     data = data.to(device)
     description = describe(config, arch, data, start)
-    if begun:  # what is on record stays
-        description["engine"] = {key: value for key, value in description["engine"].items() if key != "processor"}
-        description["engine"] |= {key: value for key, value in begun.items() if key == "processor"}
+    if there:  # what is on record stays
+        description["engine"].pop("processor", None)
+        if "processor" in there.description["engine"]:
+            description["engine"]["processor"] = there.description["engine"]["processor"]
     zoo = Zoo.create(path, description | {"command": made_by or description["command"]}, models)
     loggers: list[Logger] | None = None
     provenance = Provenance(path, device)
@@ -105,7 +104,8 @@ def train_zoo(config: Config, made_by: str | None = None) -> None:
                         f"{zoo.n_models} models (zoo.models={zoo.n_models})"
                     )
                 if block.pending:
-                    _refuse_another_processor(config, begun)  # to train a damaged block of a finished zoo again
+                    if there:
+                        _refuse_another_processor(config, there)  # to train a damaged block of a finished zoo again
                     loggers = zoo_loggers(config, zoo) if loggers is None else loggers
                     train_block(
                         config, arch, models, protocol, start, data, device, block, loggers, progress, provenance
@@ -402,7 +402,7 @@ def training_protocol(config: Config) -> Protocol:
 
 def describe(config: Config, arch: Architecture, data: ImageData, start: Start | None = None) -> dict[str, Any]:
     """What zoo.json records: all that a model depends on, and nothing of where and when it was trained."""
-    zoo, rules = config.zoo, config.dataset.protocols[config.arch.protocol]
+    zoo = config.zoo
     metrics = [*SCORES]
     metrics += ["train_eval_loss", "train_eval_acc"] if config.metrics.train_eval else []
     metrics += list(sparsity(np.zeros((1, arch.n_parameters), np.float32), arch, training_protocol(config)))
@@ -428,22 +428,28 @@ def describe(config: Config, arch: Architecture, data: ImageData, start: Start |
         **({"about": start.about} if start else {}),
         "protocol": protocol,
         "arch": arch.to_dict(),
-        "dataset": {
-            "name": config.dataset.name,
-            "title": config.dataset.title,
-            "fingerprint": data.fingerprint,
-            "protocol": config.arch.protocol,
-            "train_size": config.dataset.train_size,
-            "split_seed": config.dataset.split_seed,
-            "sizes": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
-            "transform": {k: v for k, v in asdict(rules).items() if k not in ("train", "val", "test")},
-        },
+        "dataset": describe_images(config, data),
         "engine": engine,
         "epochs": zoo.epochs,
         "metrics": metrics + [f"{CLASS_ACCURACY}{c}" for c in range(data.classes)],
         "constants": CONSTANTS,
         "versions": versions(),
         "command": command(config, "task"),
+    }
+
+
+def describe_images(config: Config, data: ImageData) -> dict[str, Any]:
+    """What zoo.json records of the images, as read with `read_images`."""
+    rules = config.dataset.protocols[config.arch.protocol]
+    return {
+        "name": config.dataset.name,
+        "title": config.dataset.title,
+        "fingerprint": data.fingerprint,
+        "protocol": config.arch.protocol,
+        "train_size": config.dataset.train_size,
+        "split_seed": config.dataset.split_seed,
+        "sizes": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
+        "transform": {k: v for k, v in asdict(rules).items() if k not in ("train", "val", "test")},
     }
 
 
@@ -477,26 +483,28 @@ def command(config: Any, *also: str) -> str:
     return " ".join(["python run.py", *kept])
 
 
-def _settle_engine(config: Config, arch: Architecture, path: Path) -> dict[str, Any]:
+def _settle_engine(config: Config, arch: Architecture, path: Path) -> Zoo | None:
     """Put engine and lanes where the config leaves them open: those that the zoo was begun with, or else the best here.
 
     So no model changes them half-way, wherever its training goes on.
 
     Returns:
-        The engine that the zoo was begun with, as zoo.json has it; empty for a new zoo.
+        The zoo as it is there; None for a new one.
     """
-    begun = Zoo.open(path).description["engine"] if (path / "zoo.json").exists() else {}
+    there = Zoo.open(path, config.arch.module) if (path / "zoo.json").exists() else None
+    begun = there.description["engine"] if there else {}
     if config.engine.name == "auto" and begun.get("name") in engines.ENGINES:
         config.engine.name = begun["name"]
     else:
         config.engine.name = engines.choose(config.engine.name, arch, *training_conditions(config))
     if config.engine.name == "torch" and config.engine.lanes is None:
         config.engine.lanes = begun.get("lanes") or LANES[config.trainer.device.type]
-    return begun
+    return there
 
 
-def _refuse_another_processor(config: Config, begun: dict[str, Any]) -> None:
-    """Raise UserError if a zoo that was begun (see `_settle_engine`) would get models with other last bits here."""
+def _refuse_another_processor(config: Config, there: Zoo) -> None:
+    """Raise UserError if a zoo that was begun elsewhere would get models with other last bits here."""
+    begun = there.description["engine"]
     here = engines.ENGINES[config.engine.name].processor(config.trainer.device)
     if begun.get("processor", here) != here:  # older versions did not record it
         raise UserError(

@@ -18,7 +18,7 @@ from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.engines import initial_population
 from zoo.errors import UserError
-from zoo.training import architecture, describe, read_images
+from zoo.training import architecture, describe_images, read_images
 
 
 def compare(config: Any) -> pd.DataFrame:
@@ -85,6 +85,5 @@ def _poured(population: Zoo, other: Any) -> Zoo:
     rows = population.models.drop(columns=["status", "diverged_epoch"]).assign(dropout=0.0)
     weights = pour(population.weights(epochs=[0])[:, 0], arch, target, rows.assign(init=other.zoo.grid.init[0]))
     images = read_images(other)
-    like = describe(other, target, images)
-    description |= {key: like[key] for key in ("arch", "dataset")}
+    description |= {"arch": target.to_dict(), "dataset": describe_images(other, images)}
     return store_population(other, description, target, weights, rows, images)

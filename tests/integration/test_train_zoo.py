@@ -129,7 +129,7 @@ def test_a_zoo_is_not_gone_on_with_on_a_processor_that_has_other_bits(tmp_path, 
     for engine in ("loop", "fused"):
         zoo = train(tmp_path, f"engine={engine}", f"zoo.name={engine}")
         monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
-        monkeypatch.setattr("zoo.engines.engine.processor_maker", lambda: "Another")
+        monkeypatch.setattr("zoo.engines.engine.of_processor", lambda fact: "Another")
         before = hashes(zoo.path)
         train(tmp_path, f"engine={engine}", f"zoo.name={engine}")  # all is there
         assert hashes(zoo.path) == before

@@ -166,7 +166,7 @@ class Engine(ABC):
         """
         if device.type == "cuda":
             return torch.cuda.get_device_name(device)
-        return f"{torch.backends.cpu.get_cpu_capability()} {processor_maker()}"
+        return f"{torch.backends.cpu.get_cpu_capability()} {of_processor('vendor_id')}"
 
     @abstractmethod
     def load(self, population: Population) -> None:
@@ -237,14 +237,14 @@ class Engine(ABC):
 
 
 @cache
-def processor_maker() -> str:
-    """Who made this machine's processor, e.g. "AuthenticAMD"; its architecture where the system does not tell."""
+def of_processor(fact: str) -> str:
+    """What Linux tells of this machine's processor: "vendor_id", "model name"; elsewhere its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
-    makers = [line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")]
-    return makers[0] if makers else platform.machine()
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith(fact)]
+    return found[0] if found else platform.processor() or platform.machine()
 
 
 def available_cores() -> int:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from zoo.architecture import Architecture
 from zoo.engines import kernels, variational_kernels
-from zoo.engines.engine import Engine, Population, Scores, processor_maker, schedule_table, scores
+from zoo.engines.engine import Engine, Population, Scores, of_processor, schedule_table, scores
 from zoo.engines.numerics import ACTIVATION_CODES
 from zoo.images import Images
 from zoo.philox import batch_order
@@ -62,7 +62,7 @@ class FusedEngine(Engine):
         """Its arithmetic is the same on all. What is not: PyTorch's normal numbers, of initial weights, have other last bits
         on processors without AVX2."""
         capability = torch.backends.cpu.get_cpu_capability()
-        return None if capability in ("AVX2", "AVX512") else f"{capability} {processor_maker()}"
+        return None if capability in ("AVX2", "AVX512") else f"{capability} {of_processor('vendor_id')}"
 
     def load(self, population: Population) -> None:
         """Weights and moments into padded rows."""
@@ -188,7 +188,7 @@ class _Scratch:
         of_image = [(plan.image + 64, np.float32), (plan.arena, np.float32), (plan.winners, np.int32)]
         sizes = [*of_image, *of_image, (plan.pairs, np.float32), (plan.copy, np.float32)]
         self.forward = [_aligned((n,), dtype) for n, dtype in sizes]
-        draws = [s.outputs * s.places for s in plan.stages if s.dropout is not None]
+        draws = [s.outputs * s.places for s in kernels.with_dropout(plan.stages)]
         if isinstance(plan, variational_kernels.VariationalPlan):
             draws.append(max(plan.noise_values) + 1)
             self.effective = _aligned((plan.weights + 16,))

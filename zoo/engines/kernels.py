@@ -299,8 +299,8 @@ def source(arch: Architecture) -> str:
     relayout_code(w, layout.stages)
     places_code(w, layout.stages)
     networks_code(w, layout)
-    dropouts = sum(s.dropout is not None for s in layout.stages)
-    loops_code(w, layout, Loops(dropout_code(layout.stages) or ["        pass"], max(1, dropouts)))
+    words = max(1, len(with_dropout(layout.stages)))
+    loops_code(w, layout, Loops(dropout_code(layout.stages) or ["        pass"], words))
     return "\n".join(w.lines) + "\n"
 
 
@@ -513,12 +513,16 @@ def networks_code(w: Writer, layout: Plan) -> None:
             w(1, f"input_gradient{s.index}(P, A, I, G)")
 
 
+def with_dropout(stages: list[Stage]) -> list[Stage]:
+    """Those that end with dropout, in the order of their numbers; each has an array of random words of its own."""
+    return [s for s in stages if s.dropout is not None]
+
+
 def dropout_code(stages: list[Stage]) -> list[str]:
     """Lines that draw the words of dropout for a step; none without dropout."""
     drawn = [
-        f"            philox(WORDS[{s.dropout}], n * {s.outputs * s.places}, seed, {DROPOUT + s.dropout}, epoch, step)"
-        for s in stages
-        if s.dropout is not None
+        f"            philox(WORDS[{i}], n * {s.outputs * s.places}, seed, {DROPOUT + i}, epoch, step)"
+        for i, s in enumerate(with_dropout(stages))
     ]
     return ["        if threshold > 0:", *drawn] if drawn else []
 
@@ -651,19 +655,18 @@ def compiled(code: str) -> tuple[Callable[..., None], Callable[..., None]]:
     Whoever compiles them runs what it has stored, as everybody does later.
     """
     folder = cache_folder() / _name(code)
-    module = _load(folder)
-    if module is None:
+    if _intact(folder):
+        module = _imported(folder, folder.name)
+    else:
         log.info("Compiling the training loops of this architecture, once on this machine (about 15 s).")
         try:
-            _store(code, folder)
+            module = _stored(code, folder)
         except OSError as error:
             log.warning(
                 "Compiled loops cannot be kept in %s (%s): they are compiled anew each time.", folder.parent, error
             )
-            folder = Path(tempfile.mkdtemp()) / folder.name
-            _store(code, folder)
-        module = _load(folder)
-        assert module is not None
+            with tempfile.TemporaryDirectory() as elsewhere:
+                module = _stored(code, Path(elsewhere) / folder.name)
     return module.train, module.evaluate
 
 
@@ -681,8 +684,8 @@ def _name(code: str) -> str:
     return f"kernel_{hashlib.sha256(chr(0).join(used).encode()).hexdigest()[:16]}"
 
 
-def _store(code: str, folder: Path) -> None:
-    """Compile a code into a folder, which appears when it is whole."""
+def _stored(code: str, folder: Path) -> ModuleType:
+    """Compile a code into a folder, which appears when it is whole; the module that lies there then."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as work:
         made = Path(work) / "made"
@@ -698,14 +701,11 @@ def _store(code: str, folder: Path) -> None:
         except OSError:
             if not _intact(folder):  # else another process was first
                 raise
-
-
-def _load(folder: Path) -> ModuleType | None:
-    """The module of a folder; None if it is not there, or not as it was stored."""
-    return _imported(folder, folder.name) if _intact(folder) else None
+    return _imported(folder, folder.name)
 
 
 def _intact(folder: Path) -> bool:
+    """Whether a folder is there, and as it was stored."""
     try:
         hashes = json.loads((folder / "hashes.json").read_bytes())
         return "kernel.py" in hashes and all(hash_of(folder / name) == digest for name, digest in hashes.items())

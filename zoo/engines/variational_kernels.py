@@ -221,7 +221,7 @@ def _loops(layout: VariationalPlan) -> kernels.Loops:
         drawn.append(f"        normals(WORDS[-1], values, NUMBERS[{i}])")
     return kernels.Loops(
         drawn,
-        1 + sum(s.dropout is not None for s in layout.stages),
+        1 + len(kernels.with_dropout(layout.stages)),
         weights="E",
         forward="",
         numbers="NUMBERS, ",
