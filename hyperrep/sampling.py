@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -30,6 +31,8 @@ from zoo.spec import deal_splits
 from zoo.start import TRAINING_FACTORS
 from zoo.store import CLASS_ACCURACY
 from zoo.training import command, console, epoch_metrics, open_zoo, print_summary, versions, zoo_images
+
+log = logging.getLogger(__name__)
 
 COMPARED_STATES = 500  # reconstructions whose distance to those of other models is measured
 NUMBERS_AT_ONCE = 2**25  # of weights whose distances are measured: 256 MB
@@ -289,12 +292,18 @@ def described(config: Any, source: Zoo, name: str, about: str, spec: dict[str, A
 
 
 def stored_population(config: Any, description: dict[str, Any]) -> Zoo | None:
-    """The population of a description if it is there, finished, and was made as its `spec` says."""
+    """The population of a description if it is there, finished, undamaged, and was made as its `spec` says."""
     path = Path(config.paths.root) / "zoos" / description["name"]
+    Zoo.drop_damaged_manifest(path)
     if not (path / "manifest.json").exists():
         return None
     population = Zoo.open(path, config.arch.module)
-    return population if population.description["spec"] == json.loads(json.dumps(description["spec"])) else None
+    if population.description["spec"] != json.loads(json.dumps(description["spec"])):
+        return None
+    if damages := population.damages():
+        log.warning("%s: population %s is drawn again", "; ".join(damages), population.name)
+        return None
+    return population
 
 
 def store_population(

@@ -112,6 +112,18 @@ def hash_of(file: Path) -> str:
     return digest.hexdigest()
 
 
+_hashes: dict[tuple[Path, int, int, int], str] = {}
+
+
+def known_hash(file: Path) -> str:
+    """`hash_of` a file, computed once in a process unless the file was written to or replaced since."""
+    found = os.stat(file)
+    key = (file, found.st_ino, found.st_size, found.st_mtime_ns)
+    if key not in _hashes:
+        _hashes[key] = hash_of(file)
+    return _hashes[key]
+
+
 @contextmanager
 def locked(file: Path, busy: str | None = None) -> Iterator[None]:
     """Hold an exclusive lock; wait for it, or raise UserError with the sentence `busy` where one is given.
@@ -122,13 +134,22 @@ def locked(file: Path, busy: str | None = None) -> Iterator[None]:
     Args:
         file: made, and removed in the end.
         busy: may name the `{owner}`.
+
+    Raises:
+        UserError: with `busy`, or if nothing can be written or locked there.
     """
     import fcntl  # not on Windows, where zoos can be read but not trained
 
     end = time.monotonic() + PROBING
     while True:
         refuse_link(file)
-        fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise UserError(
+                f"{file.parent} cannot be written to ({error.strerror}, {file.name}): choose another paths.root, or see to it "
+                "that you may write there"
+            ) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if busy is None else fcntl.LOCK_NB))
             if os.fstat(fd).st_ino == file.stat().st_ino:

@@ -70,6 +70,7 @@ def import_zoo(config: Config) -> None:
     trials = trials[: config.zoo.models]
     config, arch = _first(config, trials)
     path = Path(config.paths.root) / "zoos" / config.zoo.name
+    Zoo.drop_damaged_manifest(path)
     if (path / "zoo.json").exists() and not Zoo.open(path).imported:
         raise UserError(
             f"zoo {config.zoo.name!r} in {path} was made here, not imported: choose another zoo.name or paths.root"

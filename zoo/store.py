@@ -27,6 +27,7 @@ from safetensors.numpy import save as to_safetensors
 from zoo.errors import UserError
 from zoo.files import (
     hash_of,
+    known_hash,
     locked,
     owner_of,
     plain_size,
@@ -79,7 +80,12 @@ MAY_CHANGE = {
     "published",
     "about",
 }  # everything else in zoo.json identifies the zoo
+LFS_POINTER, LFS_BYTES = "is a pointer of Git LFS, not the file itself", 1024  # which a pointer is shorter than
 PROVENANCE = "provenance.json"  # the one file that differs when a zoo is made again: see `zoo.provenance`
+
+
+class DamagedManifest(UserError):
+    """A zoo's manifest.json is not as it was written. What it lists has hashes of its own, so that it can be made again."""
 
 
 class Zoo:
@@ -175,14 +181,19 @@ class Zoo:
                 weight_decay, dropout, split ("train", "val" or "test") and any further ones.
 
         Raises:
-            UserError: if the zoo there is another one, fewer models or epochs are asked of an unfinished one, or a name, a text
-                or a size is one that `zoo.schema` refuses.
+            UserError: if the zoo there is another one, fewer models, or fewer epochs than some have, are asked of an unfinished
+                one, or a name, a text or a size is one that `zoo.schema` refuses.
         """
         path = Path(path)
         module = description["arch"].get("module")  # whoever calls this names it
         _check_models(models)
         description = _complete(description, len(models))
         _refuse_links(path)
+        if (path / "manifest.json").exists() and not os.access(path, os.W_OK):
+            zoo = cls.open(path, module)
+            zoo._check_identity(description)
+            if not zoo._must_change(description) and zoo._has_rows(models):
+                return zoo  # nothing is to be written, and nothing can be
         (path / "weights").mkdir(parents=True, exist_ok=True)
         with locked(path / ".lock"):
             remove_leftovers(path, r"[a-z]+\.json|[a-z]+\.parquet|README\.md")  # of killed processes
@@ -191,14 +202,28 @@ class Zoo:
             else:
                 zoo = cls.open(path, module)
                 zoo._check_identity(description)
-                grows, intact = zoo._must_grow(description), zoo._has_rows(models)
-                if grows or not intact:
+                changes, intact = zoo._must_change(description), zoo._has_rows(models)
+                if changes or not intact:
                     _remove(path / "manifest.json")  # from here on the zoo is unfinished
-                    _write_zoo(path, description if grows else zoo.description, models)
+                    _write_zoo(path, description if changes else zoo.description, models)
             zoo = cls.open(path, module)
             for block in zoo._blocks():
                 block._remove_if_empty()
         return zoo
+
+    @classmethod
+    def drop_damaged_manifest(cls, path: str | Path) -> None:
+        """Remove manifest.json of the zoo in a folder if it is damaged, and say so: the zoo counts as unfinished, and whoever
+        goes on with it finalises it again."""
+        path = Path(path)
+        if not (path / "zoo.json").exists():
+            return
+        try:
+            cls.open(path)
+        except DamagedManifest as error:
+            log.warning("%s", error)
+            with locked(path / ".lock"):
+                _remove(path / "manifest.json")
 
     def finalise(self) -> None:
         """Write models.parquet, metrics.parquet, README.md and, last, manifest.json. Nothing to do if all are intact.
@@ -206,9 +231,11 @@ class Zoo:
         Raises:
             UserError: if some models still lack epochs.
         """
+        if Zoo.open(self.path)._whole():  # which is no reason to write where one may not
+            return
         with locked(self.path / ".lock"):
             zoo = Zoo.open(self.path)  # another process may have extended it since
-            if zoo.finished and not zoo._damaged_tables():
+            if zoo._whole():
                 return
             if zoo.pending:
                 raise UserError(
@@ -505,6 +532,7 @@ class Zoo:
         blocks = self._blocks()
         if chosen:
             self._refuse_pending(ids, max(chosen), blocks)
+        self._refuse_unlisted(block for block in blocks if ((ids >= block.first) & (ids <= block.last)).any())
         parts = [(block, np.flatnonzero((ids >= block.first) & (ids <= block.last))) for block in blocks]
         files = [
             (block, places, block._listed_files(map(_epoch_file, chosen))) for block, places in parts if len(places)
@@ -527,6 +555,11 @@ class Zoo:
     def _refuse_pending(self, ids: np.ndarray, epoch: int, blocks: list[Block]) -> None:
         there = [np.array(block.models) for block in blocks if epoch in block.epochs]
         pending = int((~np.isin(ids, np.concatenate([np.empty(0, np.int64), *there]))).sum())
+        if pending and self.finished:
+            raise UserError(
+                f"{pending} of the {len(ids)} models asked of zoo {self.name!r} are missing in {self.path / 'weights'}: download "
+                f"them too if the zoo was downloaded, or {self.redo}"
+            )
         if pending:
             raise UserError(
                 f"{pending} of the {len(ids)} models asked of zoo {self.name!r} do not have epoch {epoch} yet: {self.redo} "
@@ -568,23 +601,15 @@ class Zoo:
         return [Block(self, *ends) for ends in sorted(found)]
 
     def verify(self) -> list[str]:
-        """Hash every file again: a list of sentences, one a problem; empty if the zoo is intact."""
-        problems, listed = [], {}
-        try:
-            listed = self._manifest()
-        except UserError as error:
-            problems.append(str(error))
-        for name, entry in listed.items():
-            damage = _damage(self.path / name, entry)
-            problems += [f"{self.path / name} {damage}"] if damage else []
-        known = {"manifest.json", PROVENANCE, *ROOT_FILES, *listed}
+        """Hash every file again: a list of sentences, one a problem; empty if the zoo is intact and nothing else lies there."""
+        problems = self.damages()
         problems += [f"{file} is a link" for file in sorted(self.path.rglob("*")) if file.is_symlink()]
         try:
+            known = {"manifest.json", PROVENANCE, *ROOT_FILES, *self._manifest()}
             blocks = self._blocks()
-        except UserError as error:
-            return [*problems, str(error)]
+        except UserError:  # damages has told it
+            return list(map(printable, problems))
         for block in blocks:
-            problems += [problem for problem in block.problems() if problem not in problems]
             try:
                 known |= {f"weights/{block.name}/{name}" for name in ["manifest.json", *block._files()]}
             except UserError:
@@ -597,21 +622,36 @@ class Zoo:
             problems += [f"{self.path / name} is no part of the zoo" for name in sorted(strangers)]
         return list(map(printable, problems))
 
+    def damages(self) -> list[str]:
+        """Hash every file again: a sentence for each that is missing, or not as a manifest lists it."""
+        found = []
+        try:
+            listed = self._manifest()
+            blocks = self._blocks()
+        except UserError as error:
+            return [str(error)]
+        for name, entry in listed.items():
+            if damage := _damage(self.path / name, entry):
+                found.append(f"{self.path / name} {damage}")
+        for block in blocks:
+            found += [problem for problem in block.problems() if problem not in found]
+        return found
+
     def files(self) -> list[str]:
         """The files of a finished zoo, relative to its folder: those that its manifests list, these themselves, and
         provenance.json, where there is one.
 
         Raises:
-            UserError: if one is missing or is no plain file.
+            UserError: if one is missing or damaged.
         """
-        names = ["manifest.json", *self._manifest()]
+        listed = self._manifest()
         for block in self._blocks():
-            names += [f"weights/{block.name}/{name}" for name in block._files()]
-        names += [PROVENANCE] if (self.path / PROVENANCE).exists() else []
-        for name in names:
-            if damage := _damage(self.path / name):
-                raise UserError(f"{self.path / name} {damage}: {self.redo} to restore it")
-        return names
+            listed |= {f"weights/{block.name}/{name}": entry for name, entry in block._files().items()}
+        for name, entry in listed.items():
+            if damage := _damage(self.path / name, entry, known_hash):
+                raise UserError(f"{self.path / name} {damage}{_remedy(self, damage)}")
+        provenance = [PROVENANCE] if (self.path / PROVENANCE).exists() else []
+        return ["manifest.json", *listed, *provenance]
 
     # --------------------------------------------------------------------------------------- inside
 
@@ -621,12 +661,24 @@ class Zoo:
             files = check_manifest(parse_json(read_file(self.path / "manifest.json")), LISTED)
             if missing := [name for name in ROOT_FILES if name not in files]:
                 raise ValueError(f"it does not list {', '.join(missing)}")
+            named = [name.split("/")[1] for name in files if name.startswith("weights/")]
+            blocks = sorted(ends for name in named if (ends := _block_range(name)))
+            if [first for first, _ in blocks] + [self.n_models] != [0, *(last + 1 for _, last in blocks)]:
+                raise ValueError(f"it does not list the blocks of all {self.n_models} models")
             return files
         except FileNotFoundError:
             return {}
         except ValueError as error:
             file = self.path / "manifest.json"
-            raise UserError(f"{file} is damaged ({error}): delete this file, then {self.redo}") from error
+            raise DamagedManifest(f"{file} is damaged ({error}): {self.redo} to write it anew") from error
+
+    def _refuse_unlisted(self, blocks: Iterable[Block]) -> None:
+        """Raise UserError if a block of a finished zoo is another one than manifest.json lists."""
+        for block in blocks if self.finished else ():
+            if not block._is_listed():
+                raise UserError(
+                    f"{block.path} is not the block that {self.path / 'manifest.json'} lists: {self.redo} to restore it"
+                )
 
     def _card(self, models: pd.DataFrame, metrics: pd.DataFrame, measured: str = "") -> str:
         from zoo.card import card
@@ -641,9 +693,11 @@ class Zoo:
         if (self.path / "card").is_dir() and not any((self.path / "card").iterdir()):
             (self.path / "card").rmdir()
 
-    def _damaged_tables(self) -> bool:
+    def _whole(self) -> bool:
+        """Whether the zoo is finished, and its tables, and the manifests of its blocks, are as manifest.json lists them."""
         listed = self._manifest()
-        return any(name not in listed or _damage(self.path / name, listed[name]) for name in ROOT_FILES)
+        kept = {name: entry for name, entry in listed.items() if not name.startswith("card/")}
+        return bool(kept) and not any(_damage(self.path / name, entry) for name, entry in kept.items())
 
     def _check_identity(self, asked: dict[str, Any]) -> None:
         was, now = _flat(self.description), _flat(asked)
@@ -656,17 +710,32 @@ class Zoo:
                 "choose another zoo.name (sparsify.twin of a twin, population.name of a population) or paths.root"
             )
 
-    def _must_grow(self, asked: dict[str, Any]) -> bool:
-        """Whether more is asked than the zoo promises; less of a finished zoo is nothing to do."""
+    def _must_change(self, asked: dict[str, Any]) -> bool:
+        """Whether the zoo promises something else than is asked: more, or fewer epochs of an unfinished one. Less of a finished
+        zoo is nothing to do.
+
+        Raises:
+            UserError: if less than what is stored, or fewer models, are asked of an unfinished zoo.
+        """
         was = (self.n_models, self.epochs[-1])
         now = (asked["models"], asked["epochs"])
         less, more = any(n < w for n, w in zip(now, was)), any(n > w for n, w in zip(now, was))
-        if less and (more or not self.finished):
+        if not less or (self.finished and not more):
+            return more
+        there = (
+            f"zoo {self.name!r} in {self.path} was begun with {was[0]} models and {was[1]} epochs, now {now[0]} models and "
+            f"{now[1]} epochs are asked"
+        )
+        stored = max((block.epochs[-1] for block in self._blocks() if block.epochs), default=0)
+        least = self.epochs[-1] if self.finished else stored
+        if now[0] < was[0] or now[1] < least:
             raise UserError(
-                f"zoo {self.name!r} in {self.path} was begun with {was[0]} models and {was[1]} epochs, now {now[0]} models "
-                f"and {now[1]} epochs are asked: ask at least what was begun, or choose another zoo.name or paths.root"
+                f"{there}: ask at least {was[0]} models and the {least} epochs that some have, or choose another zoo.name or "
+                "paths.root"
             )
-        return more
+        if owners := self.at_work():
+            raise UserError(f"{there}, while {owners[0]} is training it: stop that first")
+        return True
 
     def _has_rows(self, asked: pd.DataFrame) -> bool:
         """Whether models.parquet is readable and has all rows promised. Raises UserError if they are other models."""
@@ -728,23 +797,31 @@ class Block:
     def __enter__(self) -> Block:
         """Lock the block, throw away what a kill left behind, and check the hash of every file.
 
-        A block with a damaged file starts again from epoch 0 (one line in the log says so); no other is touched.
+        A block with a damaged file starts again from epoch 0 (one line in the log says so); no other is touched. Its own
+        manifest is believed, if its files agree with it, whatever the zoo's says of it: `finalise` writes that again.
 
         Raises:
-            UserError: if another process has it open.
+            UserError: if another process has it open, or its files are only pointers of Git LFS.
         """
+        if self.zoo.finished and not self.problems() and not self.pending and self._is_listed():
+            self._lock = ExitStack()  # nothing is to be written, where perhaps nothing may be
+            return self
         with ExitStack() as stack:
             busy = f"another process ({{owner}}) is training models {self.first}-{self.last} of zoo {self.zoo.name!r}"
             stack.enter_context(locked(self._lock_path, f"{busy}: wait until it ends, or stop it, and try again"))
             with locked(self.zoo.path / ".lock"):
                 self._make_folder()
             problems = self.problems()
+            if pointers := [problem for problem in problems if LFS_POINTER in problem]:
+                raise UserError(pointers[0])
             if problems or self.pending:
                 with locked(self.zoo.path / ".lock"):
                     _remove(self.zoo.path / "manifest.json")  # the zoo is not finished, whatever it was
             if problems:
                 log.warning("%s: models %d-%d start again from epoch 0", "; ".join(problems), self.first, self.last)
                 _remove(self.path / "manifest.json")  # now no file of the block counts any more
+            elif (files := self._files()) and (self.path / "manifest.json").read_bytes() != self._manifest(files):
+                _write(self.path / "manifest.json", self._manifest(files))  # to the last space
             self._remove_leftovers()
             self._lock = stack.pop_all()
         return self
@@ -787,7 +864,7 @@ class Block:
         epochs = {name: entry for name, entry in listed.items() if name.startswith("epoch-")}
         for name, tensors in [(_epoch_file(epoch), {**state, **scores}), (_optimizer_file(epoch), optimizer)]:
             epochs[name] = _write(self.path / name, self._serialise(epoch, tensors))
-        _write(self.path / "manifest.json", _json({"models": [self.first, self.last], "files": epochs}))
+        _write(self.path / "manifest.json", self._manifest(epochs))
         for name in listed:
             if name not in epochs:
                 os.unlink(self.path / name)
@@ -816,14 +893,11 @@ class Block:
 
     def problems(self) -> list[str]:
         """Hash every file again: one sentence a problem; empty if all that is committed is intact."""
-        manifest = self.path / "manifest.json"
         try:
             files = self._files()
-            expected = self.zoo._manifest().get(manifest.relative_to(self.zoo.path).as_posix())
         except UserError as error:
             return [str(error)]
-        entries = {"manifest.json": expected} if expected else {}
-        damages = {name: _damage(self.path / name, entry) for name, entry in {**entries, **files}.items()}
+        damages = {name: _damage(self.path / name, entry) for name, entry in files.items()}
         return [f"{self.path / name} {damage}" for name, damage in damages.items() if damage]
 
     # --------------------------------------------------------------------------------------- inside
@@ -855,15 +929,24 @@ class Block:
             file = self.path / "manifest.json"
             raise UserError(f"{file} is damaged ({error}): {self.zoo.redo} to redo its block") from error
 
+    def _manifest(self, files: dict[str, dict[str, Any]]) -> bytes:
+        """What manifest.json holds."""
+        return _json({"models": [self.first, self.last], "files": files})
+
+    def _is_listed(self) -> bool:
+        """Whether the block is the one that the finished zoo's manifest lists."""
+        file = self.path / "manifest.json"
+        entry = self.zoo._manifest().get(file.relative_to(self.zoo.path).as_posix())
+        return entry is not None and _damage(file, entry) is None
+
     def _listed_files(self, names: Iterable[str]) -> list[Path]:
-        """The paths of committed files, after a cheap look at their sizes."""
+        """The paths of committed files, each of which is hashed once in a process."""
         files = self._files()
         for name in (names := list(names)):
             if name not in files:
                 raise UserError(f"{self.path / name} is not stored (yet): {self.zoo.redo}")
-            damage = _damage(self.path / name, files[name], by_hash=False)
-            if damage:
-                raise UserError(f"{self.path / name} {damage}: {self.zoo.redo} to redo its block")
+            if damage := _damage(self.path / name, files[name], known_hash):
+                raise UserError(f"{self.path / name} {damage}{_remedy(self.zoo, damage)}")
         return [self.path / name for name in names]
 
     def _serialise(self, epoch: int, tensors: dict[str, np.ndarray]) -> bytes:
@@ -1066,22 +1149,32 @@ def _entry(data: bytes) -> dict[str, Any]:
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def _damage(file: Path, entry: dict[str, Any] | None = None, by_hash: bool = True) -> str | None:
+def _damage(file: Path, entry: dict[str, Any] | None = None, hashed: Callable[[Path], str] = hash_of) -> str | None:
     """What is wrong with a file that a manifest lists, as the rest of a sentence; None if nothing. Without its entry: whether
-    it is there."""
+    it is there. `hashed`: how it is hashed."""
     try:
         size = plain_size(file)
         if entry is None:
             return None
         if size != entry["bytes"]:
+            if size < LFS_BYTES and file.read_bytes().startswith(b"version https://git-lfs"):
+                return f"{LFS_POINTER}: run `git lfs pull` in that folder"
             return f"is damaged ({size} bytes, not {entry['bytes']})"
-        if by_hash and hash_of(file) != entry["sha256"]:
+        if hashed(file) != entry["sha256"]:
             return "is damaged (its hash is not the one in the manifest)"
     except (FileNotFoundError, NotADirectoryError):
         return "is missing"
     except UserError as error:
         return str(error).removeprefix(f"{file} ")
     return None
+
+
+def _remedy(zoo: Zoo, damage: str) -> str:
+    """What to do about the damage of a zoo's file, as the rest of its sentence."""
+    if LFS_POINTER in damage:
+        return ""
+    rest = "download it too if the zoo was downloaded, or " if zoo.finished and damage == "is missing" else ""
+    return f": {rest}{zoo.redo} to restore it"
 
 
 def _refuse_links(path: Path) -> None:

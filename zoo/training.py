@@ -66,6 +66,7 @@ def train_zoo(config: Config, made_by: str | None = None) -> None:
     """
     arch, protocol = architecture(config), training_protocol(config)
     path = Path(config.paths.root) / "zoos" / config.zoo.name
+    Zoo.drop_damaged_manifest(path)
     if _imported(path, config, arch):
         console.print(f"Zoo {config.zoo.name} was trained by others and imported: there is nothing to train.")
         print_summary(open_zoo(config, part=True))

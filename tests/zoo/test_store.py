@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import json
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -640,6 +642,87 @@ def test_damaged_tables_are_written_again(copy: Path, name: str, how: str) -> No
     assert [before[n] for n in states] == [marks(copy)[n] for n in states]
 
 
+@settings(max_examples=60)
+@given(data=st.data())
+def test_no_flipped_bit_is_read_in_silence(finished: Zoo, data: st.DataObject) -> None:
+    """Whoever opens a zoo reads what was written, or is told."""
+    files = sorted(file for file in finished.path.rglob("*") if file.is_file() and file.name != "README.md")
+    file = data.draw(st.sampled_from(files))
+    content = file.read_bytes()
+    bit = data.draw(st.integers(0, len(content) * 8 - 1))
+    spoilt = bytearray(content)
+    spoilt[bit // 8] ^= 1 << bit % 8
+    wanted = finished.weights(), finished.models, finished.metrics
+    try:
+        file.write_bytes(spoilt)
+        with suppress(UserError):
+            zoo = Zoo.open(finished.path)
+            np.testing.assert_array_equal(zoo.weights(), wanted[0])
+            pd.testing.assert_frame_equal(zoo.models, wanted[1])
+            pd.testing.assert_frame_equal(zoo.metrics, wanted[2])
+            zoo.files()
+            assert file.suffix == ".json", "read without a word"
+            assert json.loads(spoilt) == json.loads(content)
+    finally:
+        file.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["another hash", "lost", "no JSON"])
+def test_a_damaged_manifest_costs_no_training(copy: Path, how: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Blocks that agree with themselves are believed; the manifest is written again."""
+    expected, before, file = hashes(copy), marks(copy), copy / "manifest.json"
+    listed = json.loads(file.read_text())
+    name = "weights/00002-00003/manifest.json"
+    if how == "another hash":
+        listed["files"][name]["sha256"] = "0" * 64
+    if how == "lost":
+        del listed["files"][name]
+    file.write_text("{" if how == "no JSON" else json.dumps(listed))
+    with pytest.raises(UserError, match=r"manifest.json (is damaged|lists)"):
+        Zoo.open(copy).weights()
+    Zoo.drop_damaged_manifest(copy)
+    train(copy, 7, 3)
+    assert hashes(copy) == expected
+    assert {n: mark for n, mark in marks(copy).items() if n.endswith("safetensors")} == {
+        n: mark for n, mark in before.items() if n.endswith("safetensors")
+    }
+
+
+def test_files_of_git_lfs_and_of_half_a_download_are_called_so(copy: Path) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 1016\n"
+    whole, before = (copy / STATE).read_bytes(), hashes(copy)
+    (copy / STATE).write_text(pointer)
+    for use in (Zoo.open(copy).weights, Zoo.open(copy).files, lambda: train(copy, 7, 3)):
+        with pytest.raises(UserError, match=r"epoch-0001.safetensors is a pointer of Git LFS.*git lfs pull"):
+            use()
+    (copy / STATE).write_bytes(whole)
+    assert hashes(copy) == before, "nothing is trained again"
+    (copy / STATE).unlink()
+    for use in (Zoo.open(copy).weights, Zoo.open(copy).files):
+        with pytest.raises(UserError, match=r"epoch-0001.safetensors is missing: download it too if"):
+            use()
+    shutil.rmtree(copy / "weights/00002-00003")
+    with pytest.raises(UserError, match=r"2 of the 7 models asked of zoo 'tiny_zoo' are missing .*: download them"):
+        Zoo.open(copy).weights()
+    with pytest.raises(UserError, match=r"00002-00003/manifest.json is missing: download it too if"):
+        Zoo.open(copy).files()
+
+
+def test_a_finished_zoo_is_used_where_nothing_can_be_written(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def read_only(path: Path, flags: int, *args: int, **kwargs: int) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return real(path, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", read_only)
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    assert train(copy, 7, 3).finished
+    with pytest.raises(UserError, match=r"cannot be written to \(Read-only file system, .lock\)"):
+        train(copy, 7, 4)
+
+
 def test_an_altered_zoo_json_is_refused(copy: Path) -> None:
     text = (copy / "zoo.json").read_text()
     (copy / "zoo.json").write_text(text.replace("0.1.0", "0.1.1"))
@@ -652,9 +735,7 @@ def test_an_altered_zoo_json_is_refused(copy: Path) -> None:
 def test_reading_a_truncated_file_names_it_and_the_command(copy: Path) -> None:
     zoo = Zoo.open(copy)
     spoil(copy / STATE, "cut")
-    with pytest.raises(
-        UserError, match=f"{STATE} is damaged .* run `python run.py zoo=tiny_zoo` again to redo its block"
-    ):
+    with pytest.raises(UserError, match=f"{STATE} is damaged .* run `python run.py zoo=tiny_zoo` again to restore it"):
         zoo.weights()
     zoo.weights(models=[0, 1, 4, 5, 6])
     spoil(copy / STATE, "gone")
@@ -755,12 +836,34 @@ def test_other_models_in_their_place_are_refused(copy: Path) -> None:
     assert Zoo.open(copy).finished
 
 
-def test_less_of_an_unfinished_zoo_is_refused(tmp_path: Path, copy: Path) -> None:
-    Zoo.create(tmp_path / "zoo", description(3), rows(7))
-    with pytest.raises(UserError, match="begun with 7 models and 3 epochs, now 4 models and 3 epochs"):
-        Zoo.create(tmp_path / "zoo", description(3), rows(4))
+def test_fewer_models_or_stored_epochs_of_an_unfinished_zoo_are_refused(tmp_path: Path, copy: Path) -> None:
+    zoo = Zoo.create(tmp_path / "zoo", description(60), rows(7))
+    with pytest.raises(UserError, match="begun with 7 models and 60 epochs, now 4 models and 60 epochs"):
+        Zoo.create(tmp_path / "zoo", description(60), rows(4))
     with pytest.raises(UserError, match="begun with 7 models and 3 epochs, now 9 models and 2 epochs"):
         Zoo.create(copy, description(2), rows(9))
+    block = zoo.blocks(2)[1]
+    with block:
+        ids = np.array(block.models)
+        for epoch in range(3):
+            block.commit(epoch, {"weights": trained(ids, epoch)}, scores(ids, epoch), {"step": np.zeros(len(ids))})
+        with pytest.raises(UserError, match=r"while process \d+ on .* is training it: stop that first"):
+            Zoo.create(tmp_path / "zoo", description(3), rows(7))
+    with pytest.raises(UserError, match="ask at least 7 models and the 2 epochs that some have"):
+        Zoo.create(tmp_path / "zoo", description(1), rows(7))
+    assert Zoo.open(tmp_path / "zoo").epochs[-1] == 60
+
+
+def test_epochs_asked_by_mistake_can_be_taken_back(tmp_path: Path) -> None:
+    """`zoo.epochs=60`, stopped, then `zoo.epochs=3`: as if 3 had been asked at once."""
+    zoo = Zoo.create(tmp_path / "zoo", description(60), rows(4))
+    with zoo.blocks(2)[0] as block:
+        ids = np.array(block.models)
+        block.commit(
+            0, {"weights": trained(ids, 0)}, scores(ids, 0), {"weights": trained(ids, 0), "step": np.zeros(2, int)}
+        )
+    train(tmp_path / "zoo", 4, 3)
+    assert hashes(tmp_path / "zoo") == hashes(train(tmp_path / "other", 4, 3).path)
 
 
 def test_wrong_models_are_a_mistake_of_the_caller(tmp_path: Path) -> None:
