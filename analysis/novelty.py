@@ -25,8 +25,9 @@ from analysis.agreement import disagreement, error_overlap, pairwise_disagreemen
 from zoo import Zoo
 from zoo.copies import copied
 from zoo.errors import UserError
-from zoo.files import read_file, reading, write_file
+from zoo.files import reading
 from zoo.images import ImageData, Images
+from zoo.manifest import read_listed, write_listed
 from zoo.networks import outputs_by_part, predictions
 from zoo.schema import check_columns
 from zoo.training import console, read_images
@@ -152,7 +153,7 @@ def audit_population(config: Any) -> Audit:
         found = audit(population, zoo, read_images(config), config)
         file.parent.mkdir(parents=True, exist_ok=True)
         table = pd.DataFrame([{**vars(found), "population": population.identity}])
-        write_file(file, table.to_csv(index=False).encode())
+        write_listed(file, table.to_csv(index=False).encode())
     print_audit(population.name, found)
     return found
 
@@ -184,7 +185,7 @@ def read_audit(file: Path) -> dict[str, Any]:
         "zoo_iou",
     )  # an older audit lacks what begins so
     with reading(file, "run task=sample of the population again"):
-        table = pd.read_csv(io.BytesIO(read_file(file)))
+        table = pd.read_csv(io.BytesIO(read_listed(file)))
         names = [item.name for item in fields(Audit) if item.name not in texts]
         names = [name for name in names if name in table or not name.startswith(older)]
         check_columns(table, names, ("kind", "verdict"))

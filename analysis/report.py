@@ -125,7 +125,7 @@ def _changed(root: Path, zoos: dict[str, Zoo], left_out: LeftOut) -> dict[str, s
     made = {f"The analysis of {file.parent.name}": file for file in sorted((root / "analysis").glob("*/about.json"))}
     made |= {
         f"The comparison {file.parent.name} of {file.stem}": file
-        for file in sorted((root / "results").glob("*/*.json"))
+        for file in (table.with_suffix(".json") for table in sorted((root / "results").glob("*/*.parquet")))
     }
     changed = {}
     for what, about in left_out.without(made, read_about).items():

@@ -11,7 +11,8 @@ import pandas as pd
 from rich.table import Table
 
 from analysis.statistics import QUANTILES, adjust, compare, summarise
-from zoo.files import read_file, reading, write_file
+from zoo.files import reading, write_file
+from zoo.manifest import read_listed
 from zoo.schema import check_about, check_columns, is_command, parse_json, read_table
 from zoo.text import escaped
 from zoo.training import console
@@ -79,7 +80,7 @@ def read_results(folder: Path) -> pd.DataFrame:
         with reading(
             file, f"make it again with `{about['command']}`" if is_command(about["command"]) else "make it again"
         ):
-            table = read_table(read_file(file), 0, MOST_RESULTS)
+            table = read_table(read_listed(file), 0, MOST_RESULTS)
             check_columns(table, ("epoch", "model", "x", "value"), ("method", "dataset", "metric"))
             tables.append(table.assign(source=about["zoo"]))
     return pd.concat(tables, ignore_index=True)
@@ -97,7 +98,7 @@ def read_about(file: Path) -> dict[str, Any]:
         UserError: if it is missing or damaged.
     """
     with reading(file, "make the table beside it again"):
-        about = parse_json(read_file(file))
+        about = parse_json(read_listed(file))
         check_about(about)
         return {"reported": [], "made_from": {}, "zoo": file.stem, **about}
 

@@ -18,7 +18,8 @@ from analysis.figures import COLOURS, STYLE
 from analysis.maps import COLUMNS, clustering, draw_map, factors_of
 from analysis.measures import WORDS
 from analysis.zoo_analysis import shown_measures, shown_neighbours, shown_probes
-from zoo.files import read_file, reading
+from zoo.files import reading
+from zoo.manifest import read_listed
 from zoo.schema import FACTORS, NAME, NAMED_FACTORS, check_columns
 
 MAPPED = ("init", "activation", "optimizer")  # factors with a panel
@@ -51,7 +52,7 @@ def check_analysis(folder: Path) -> None:
         if name not in ALWAYS and not (file.is_symlink() or file.exists()):
             continue
         with reading(file, remedy):
-            data = read_file(file)
+            data = read_listed(file)
             table = pd.read_csv(io.BytesIO(data)) if data.strip() else pd.DataFrame()
             if len(table) or name in ALWAYS:
                 check_columns(table, numbers, labels)

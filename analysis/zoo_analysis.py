@@ -23,8 +23,8 @@ from analysis.prediction import PUBLISHED, across_table, check, early_table, pro
 from analysis.results import rich_table
 from zoo import Zoo
 from zoo.errors import UserError
-from zoo.files import write_file
 from zoo.images import ImageData
+from zoo.manifest import write_listed
 from zoo.schema import FACTORS
 from zoo.training import command, console, open_zoo, zoo_images
 
@@ -56,7 +56,7 @@ def analyse_zoo(config: Any) -> None:
         "measures": measures_table(found, zoo.name),  # the last of the tables: where it is, all are
     }
     for name, table in written.items():
-        write_file(folder / f"{name}.csv", table.to_csv(index=False).encode())
+        write_listed(folder / f"{name}.csv", table.to_csv(index=False).encode())
     shown = {_measures_title(found, zoo): shown_measures(written["measures"])}
     if len(written["sparsity"]):
         shown[f"Sparsity of {zoo.name} and its layers; in %, mean ± standard deviation"] = shown_sparsity(
@@ -82,10 +82,12 @@ def analyse_zoo(config: Any) -> None:
     (folder / "map.csv").unlink(missing_ok=True)
     if min(config.analysis.map_states, len(found.models) * len(zoo.epochs)) >= FEWEST_STATES and len(found.models) > 3:
         table = weights_map(zoo, found.models, config.analysis.map_states)
-        write_file(folder / "map.csv", table.to_csv(index=False).encode())
+        write_listed(folder / "map.csv", table.to_csv(index=False).encode())
         figures["map"] = map_figure(table, zoo.name, written["neighbours"])
     card = write_cards(folder, zoo, found, figures, shown)
-    write_file(folder / "about.json", json.dumps(about, indent=1).encode())  # the last: what is older has an older one
+    write_listed(
+        folder / "about.json", json.dumps(about, indent=1).encode()
+    )  # the last: what is older has an older one
     console.print(f"Tables and card: {card}", highlight=False, soft_wrap=True)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from hyperrep.symmetry import Permutations
 from zoo.architecture import Architecture, Conv, Layer, Linear
 from zoo.errors import UserError
-from zoo.files import write_file
+from zoo.manifest import read_listed, write_listed
 
 MODES = ("none", "weights", "activations")
 CHUNK = 16  # models that are run on the images at the same time
@@ -261,7 +261,7 @@ def save_permutations(path: Path, table: Tensor, fingerprint: str, mode: str) ->
         mode: as in `align`.
     """
     data = to_safetensors({"permutations": table.cpu().contiguous()}, {"fingerprint": fingerprint, "mode": mode})
-    write_file(path, data)  # two processes may keep the same alignment
+    write_listed(path, data)  # two processes may keep the same alignment
 
 
 def load_permutations(path: Path, fingerprint: str, mode: str) -> Tensor | None:
@@ -270,9 +270,10 @@ def load_permutations(path: Path, fingerprint: str, mode: str) -> Tensor | None:
     None if there is no such file, it is damaged, or it belongs to other models or another mode: they are to be computed.
     """
     try:
+        read_listed(path)
         with safe_open(path, framework="pt") as tensors:
             if tensors.metadata() != {"fingerprint": fingerprint, "mode": mode}:
                 return None
             return tensors.get_tensor("permutations")
-    except (OSError, SafetensorError):
+    except (OSError, ValueError, SafetensorError):
         return None

@@ -24,6 +24,7 @@ from zoo.architecture import Architecture
 from zoo.copies import copied
 from zoo.engines import untrained
 from zoo.errors import UserError
+from zoo.files import locked
 from zoo.images import ImageData
 from zoo.networks import Networks, predictions
 from zoo.schema import FACTORS, SCORES
@@ -47,15 +48,30 @@ def sample_population(config: Any) -> Zoo:
             taken by another one.
     """
     zoo = open_zoo(config)
-    arch = zoo.architecture
     folder = hyperrep_folder(config)
     kind = sampler_class(config.sampler.name)
     autoencoder = load_autoencoder(folder, config.autoencoder, zoo) if kind.space == "latent" else None
     description = describe_population(config, zoo, kind, folder)
-    stored = stored_population(config, description)
-    if stored:
-        print_summary(stored)
-        return stored
+    path = Path(config.paths.root) / "zoos" / config.population.name
+    busy = f"another process ({{owner}}) is drawing population {config.population.name!r}: wait until it ends, and try again"
+    with locked(path.with_name(f".{path.name}.lock"), busy):
+        population = stored_population(config, description)
+        if population is None:
+            population = _drawn(config, zoo, kind, autoencoder, folder, description)
+    print_summary(population)
+    return population
+
+
+def _drawn(
+    config: Any,
+    zoo: Zoo,
+    kind: type[Sampler],
+    autoencoder: Autoencoder | None,
+    folder: Path,
+    description: dict[str, Any],
+) -> Zoo:
+    """Draw the population of a description, and store it; `folder` is that of the autoencoder."""
+    arch = zoo.architecture
     images = zoo_images(config, zoo)
     states = read_states(zoo, config.autoencoder, folder.parent, images)["train"]
     anchors = anchor_points(states, autoencoder, config.sampler.top_by)
@@ -84,9 +100,7 @@ def sample_population(config: Any) -> Zoo:
         if decoded is None
         else np.flatnonzero(copies(weights, decoded, anchors.model_id)).tolist(),
     }
-    population = store_population(config, description, arch, weights, rows, images)
-    print_summary(population)
-    return population
+    return store_population(config, description, arch, weights, rows, images)
 
 
 def anchor_points(states: States, autoencoder: Autoencoder | None, top_by: str) -> Anchors:

@@ -42,9 +42,10 @@ from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.engines import EngineConfig
 from zoo.errors import UserError
-from zoo.files import read_file, reading, write_file
+from zoo.files import locked, reading
 from zoo.fitting import fit
 from zoo.images import ImageData, Images
+from zoo.manifest import read_listed, write_listed
 from zoo.networks import Networks
 from zoo.schema import check_columns, check_hyperrep, check_progress, parse_json
 from zoo.training import console, make_loggers, open_zoo, zoo_images
@@ -67,29 +68,34 @@ def train_hyperrep(config: Any) -> None:
     folder = hyperrep_folder(config)
     states = read_states(zoo, config.autoencoder, folder.parent, images)
     arch = zoo.architecture
-    describe(config.autoencoder, zoo, folder)
-    module = AutoencoderModule(config.autoencoder, arch, states, images, config.engine, folder)
-    missing = config.autoencoder.optimizer.epochs - module.resume()
-    if missing > 0:
-        (folder / "results.csv").unlink(missing_ok=True)  # those of a shorter training
-        loggers = make_loggers(config, f"{zoo.name}/{config.autoencoder.name}", "hyperrep", str(folder.resolve()))
-        fit(
-            module,
-            StatesData(states["train"], config.autoencoder, module),
-            accelerator=config.trainer.accelerator,
-            epochs=missing,
-            precision="bf16-mixed" if config.autoencoder.optimizer.bf16 else "32-true",
-            gradient_clip_val=config.autoencoder.optimizer.clip,
-            reload_dataloaders_every_n_epochs=1,
-            logger=loggers or False,
-            num_sanity_val_steps=0,
-        )
-    autoencoder = load_autoencoder(folder, config.autoencoder, zoo)
-    if not (folder / "results.csv").exists():
-        results = reconstruction_results(autoencoder, arch, states, images, config.engine)
-        results["uses_images"] = config.autoencoder.uses_images
-        write_file(folder / "results.csv", results.to_csv(index=False).encode())
-    print_results(zoo, config.autoencoder, read_results(folder / "results.csv"))
+    folder.mkdir(parents=True, exist_ok=True)
+    busy = f"another process ({{owner}}) is training the autoencoder in {folder}: wait until it ends, or stop it, and try again"
+    with locked(folder / ".lock", busy):
+        describe(config.autoencoder, zoo, folder)
+        module = AutoencoderModule(config.autoencoder, arch, states, images, config.engine, folder)
+        missing = config.autoencoder.optimizer.epochs - module.resume()
+        if missing > 0:
+            (folder / "results.csv").unlink(missing_ok=True)  # those of a shorter training
+            loggers = make_loggers(config, f"{zoo.name}/{config.autoencoder.name}", "hyperrep", str(folder.resolve()))
+            fit(
+                module,
+                StatesData(states["train"], config.autoencoder, module),
+                accelerator=config.trainer.accelerator,
+                epochs=missing,
+                precision="bf16-mixed" if config.autoencoder.optimizer.bf16 else "32-true",
+                gradient_clip_val=config.autoencoder.optimizer.clip,
+                reload_dataloaders_every_n_epochs=1,
+                logger=loggers or False,
+                num_sanity_val_steps=0,
+            )
+        autoencoder = load_autoencoder(folder, config.autoencoder, zoo)
+        try:
+            results = read_results(folder / "results.csv")
+        except UserError:  # it is not there, or damaged
+            results = reconstruction_results(autoencoder, arch, states, images, config.engine)
+            results["uses_images"] = config.autoencoder.uses_images
+            write_listed(folder / "results.csv", results.to_csv(index=False).encode())
+    print_results(zoo, config.autoencoder, results)
 
 
 def hyperrep_folder(config: Any) -> Path:
@@ -115,8 +121,7 @@ def describe(config: AutoencoderConfig, zoo: Zoo, folder: Path) -> None:
             # Both span the epochs; without them, a longer training begins like a shorter one.
             there["autoencoder"]["optimizer"]["epochs"] = config.optimizer.epochs
         _refuse_differences(folder, there, description)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_file(folder / "hyperrep.json", json.dumps(description, indent=1).encode())
+    write_listed(folder / "hyperrep.json", json.dumps(description, indent=1).encode())
 
 
 def _description(config: AutoencoderConfig, zoo: Zoo) -> dict[str, Any]:
@@ -378,7 +383,7 @@ class AutoencoderModule(pl.LightningModule):
                 tensors |= {f"{kind}.{key}": value for kind, value in state.get(parameter, {}).items()}
         progress = {"done": self.done, "best": self.best, "plateau": asdict(self.plateau)}
         tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        write_file(self.folder / name, to_safetensors(tensors, {"progress": json.dumps(progress)}))
+        write_listed(self.folder / name, to_safetensors(tensors, {"progress": json.dumps(progress)}))
 
     def resume(self) -> int:
         """Take over last.safetensors if there is one; how many epochs are done."""
@@ -431,7 +436,7 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with reading(file, _remedy(file)):
-            data = read_file(file)
+            data = read_listed(file)
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
             progress = json.loads(header["__metadata__"]["progress"])  # with infinities
             check_progress(progress)
@@ -486,14 +491,16 @@ def trained_description(folder: Path) -> dict[str, Any]:
     """What hyperrep.json says of the autoencoder in a folder. Raises UserError if it is damaged."""
     file = folder / "hyperrep.json"
     with reading(file, _remedy(file)):
-        found = parse_json(read_file(file))
+        found = parse_json(read_listed(file))
         check_hyperrep(found)
         return found
 
 
 def autoencoder_hash(folder: Path) -> str:
     """sha256 of the best autoencoder in a folder."""
-    return hashlib.sha256(read_file(folder / "best.safetensors")).hexdigest()
+    file = folder / "best.safetensors"
+    with reading(file, _remedy(file)):
+        return hashlib.sha256(read_listed(file)).hexdigest()
 
 
 @torch.no_grad()
@@ -528,7 +535,7 @@ def reconstruction_results(
 def read_results(file: Path) -> pd.DataFrame:
     """`reconstruction_results` as they are kept. Raises UserError if the file is damaged."""
     with reading(file, "remove it, and run the same command again"):
-        results = pd.read_csv(io.BytesIO(read_file(file)))
+        results = pd.read_csv(io.BytesIO(read_listed(file)))
         check_columns(results, ("model_id", "accuracy", "reconstructed", "r2"), ("split",))
         return results
 

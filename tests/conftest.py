@@ -1,8 +1,12 @@
 """What holds for all tests."""
 
+import os
 import signal
 
 import pytest
+
+# Tests run side by side, one a core: PyTorch's threads would wait for one another. Programs under test inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from hypothesis import settings
 

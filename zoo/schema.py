@@ -363,6 +363,15 @@ def check_manifest(value: Any, names: str) -> dict[str, dict[str, Any]]:
     return {name: {"bytes": entry["bytes"], "sha256": entry["sha256"]} for name, entry in value["files"].items()}
 
 
+def check_hashes(value: Any) -> dict[str, list[str]]:
+    """What the manifest of a folder that is no zoo lists: for each file its hashes. Raises ValueError."""
+    plain(value)
+    _keys({"files": _keys({})})(value, "")
+    for name, hashes in value["files"].items():
+        _list(HASH, 1000)(hashes, f"files.{name:.100}")
+    return value["files"]
+
+
 def check_blocks(ranges: Collection[tuple[int, int]], models: int) -> None:
     """Raise ValueError unless blocks, (first, last), are apart and hold only models that there are."""
     end = 0

@@ -19,7 +19,7 @@ from hyperrep.config import hyperrep_problems
 from zoo import Zoo
 from zoo.config import derived_problems, did_you_mean, folder_problems
 from zoo.errors import UserError
-from zoo.files import write_file
+from zoo.manifest import write_listed
 from zoo.training import command, version_of
 
 # One row a measured number. x: what a comparison varies beside epochs (ensemble size, noise, place on a path), else NaN.
@@ -119,8 +119,8 @@ def run_downstream(config: Any) -> pd.DataFrame:
         "methods": config.downstream.methods, "reported": config.downstream.shown,
         "versions": {name: version_of(name) for name in ("hyperzoo", "torch", "numpy", "scipy")},
     }  # fmt: skip
-    write_file(file.with_suffix(".json"), json.dumps(about, indent=1).encode())
-    write_file(file, table.to_parquet(index=False))  # the last: a table always has its description
+    write_listed(file.with_suffix(".json"), json.dumps(about, indent=1).encode())
+    write_listed(file, table.to_parquet(index=False))  # the last: a table always has its description
     return table
 
 

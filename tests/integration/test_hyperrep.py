@@ -19,6 +19,7 @@ from tests.populations import copied
 from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.errors import UserError
+from zoo.files import locked
 from zoo.training import read_images
 
 ZOO = ["zoo=digits_seed", "zoo.models=24", "zoo.epochs=4", "dataset.train_size=300"]
@@ -73,9 +74,8 @@ def test_an_interrupted_training_ends_the_same(root, zoo_alone, behaviour, monke
     train_hyperrep(configure(zoo_alone, *words, "autoencoder.name=through", "autoencoder.optimizer.epochs=4"))
     folder = zoo_alone / "hyperreps" / "digits_seed"
     stopped, through = hashes(folder / "stopped"), hashes(folder / "through")
-    assert {k: v for k, v in stopped.items() if k != "hyperrep.json"} == {
-        k: v for k, v in through.items() if k != "hyperrep.json"
-    }
+    named = {"hyperrep.json", "manifest.json"}  # after themselves, and what lists them
+    assert {k: v for k, v in stopped.items() if k not in named} == {k: v for k, v in through.items() if k not in named}
 
 
 @pytest.mark.slow
@@ -360,6 +360,52 @@ def test_a_damaged_checkpoint_and_a_diverged_training_are_a_sentence(zoo_alone):
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"last\.safetensors is missing or damaged"):
         train_hyperrep(configure(zoo_alone, *words))
+
+
+def test_no_file_that_was_altered_is_used_in_silence(root, tmp_path):
+    """One bit in each file: what can be made again is, with the same bytes; the rest is told."""
+    words = [*TINY, "sampler=kde", "population.name=drawn"]
+    config = configure(tmp_path, *words)
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "hyperreps" / "digits_seed" / "small" / "lightning_logs", ignore_errors=True)
+
+    def do():
+        train_hyperrep(config)
+        sample_population(config)
+        audit_population(config)
+
+    do()
+    before = hashes(tmp_path)
+    files = [
+        file
+        for folder in ("hyperreps", "audits", "zoos/drawn/weights")
+        for file in sorted((tmp_path / folder).rglob("*"))
+        if file.is_file() and file.name != "manifest.json"
+    ]
+    assert {file.suffix for file in files} == {".json", ".csv", ".safetensors"}
+    told = []
+    for file in files:
+        content = file.read_bytes()
+        file.write_bytes(content[:-40] + bytes([content[-40] ^ 1]) + content[-39:])
+        try:
+            do()
+            assert hashes(tmp_path) == before, file
+        except UserError as error:
+            told.append((file.name, f"{file} is missing or damaged (its hash" in str(error)))
+            file.write_bytes(content)
+    assert told == [("best.safetensors", True), ("hyperrep.json", True), ("last.safetensors", True)]
+
+
+@pytest.mark.parametrize("task", [train_hyperrep, sample_population])
+def test_the_second_of_two_at_once_is_told_who_is_at_work(root, tmp_path, task):
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    config = configure(tmp_path, *TINY, "sampler=kde", "population.name=drawn")
+    lock = {"train_hyperrep": "hyperreps/digits_seed/small/.lock", "sample_population": "zoos/.drawn.lock"}[
+        task.__name__
+    ]
+    with locked(tmp_path / lock), pytest.raises(UserError, match=r"another process \(process \d+ on .*\) is"):
+        task(config)
+    task(config)
 
 
 def test_what_is_watched_while_training(root, zoo_alone, monkeypatch):
