@@ -17,11 +17,11 @@ from analysis.agreement import pairwise_disagreement
 from analysis.cka import grams, pairwise_cka
 from analysis.weights import inner_products, pairwise_cosine, pairwise_l2
 from zoo import Zoo
-from zoo.card import lost
 from zoo.errors import UserError
 from zoo.images import ImageData
 from zoo.networks import predictions
-from zoo.schema import WEIGHT_MAX_ABS
+from zoo.schema import WEIGHT_MAX_ABS, WHOLE
+from zoo.store import absent
 
 BYTES_AT_ONCE = 2**30  # of weights
 
@@ -38,7 +38,8 @@ class Measures:
         epoch: which.
         models: ids of the viable models, n of them; all else is of these.
         left_out: how many are not viable, by the reason, in words: a weight or the test loss is not finite, a weight is beyond
-            the threshold, or (imported ones) their activation is not one of `ACTIVATIONS`. Reasons without models are not in.
+            the threshold, or (imported ones) the state is not on record or their activation is not one of `ACTIVATIONS`. Reasons
+            without models are not in.
         accuracy: on the test images: float64 [n] in [0, 1]; nan where an imported model's is not known.
         weights_mean, weights_std: over all weights of all models (ddof 0).
         pairs: for each pair of models, float32 [n (n - 1) / 2]: "agreement" (share of test images with the same predicted
@@ -93,11 +94,15 @@ def viable_models(zoo: Zoo, epoch: int, threshold: float | None) -> tuple[np.nda
     ids = rows["model_id"].to_numpy()
     metrics = metrics[metrics["epoch"] == epoch].set_index("model_id").loc[ids]
     finite, within = viable(metrics[WEIGHT_MAX_ABS].to_numpy(np.float64), threshold)
-    # Finite weights can still give outputs that are not.
-    finite = finite & np.isfinite(metrics["test_loss"].to_numpy(np.float64))
+    # Finite weights can still give outputs that are not; but a loss that is not on record tells nothing.
+    loss = metrics["test_loss"].to_numpy(np.float64)
+    unread = metrics[WHOLE].eq(0).to_numpy() & np.isnan(loss) if WHOLE in metrics else False
+    finite = finite & (np.isfinite(loss) | unread)
+    gone = absent(metrics)
     known = zoo.architecture.runs(rows["activation"])
     left_out = {
-        lost(zoo): ~finite, "beyond the weight threshold": finite & ~within, "of an unknown activation": finite & within & ~known,
+        "diverged": ~finite & ~gone, "not on record": gone, "beyond the weight threshold": finite & ~within,
+        "of an unknown activation": finite & within & ~known,
     }  # fmt: skip
     counts = {reason: int(of.sum()) for reason, of in left_out.items() if of.any()}
     if not (finite & within & known).any():

@@ -216,6 +216,7 @@ def _zoo_line(zoo: Zoo) -> dict[str, str]:
         "name": zoo.name,
         "models": str(zoo.n_models),
         "diverged": str((zoo.models["status"] == "diverged").sum()),
+        "partial": str((zoo.models["status"] == "partial").sum()),
         "epochs": str(zoo.epochs[-1]),
         "test accuracy, last epoch": f"{last.mean():.1f} ± {last.std(ddof=0):.1f}",
         "images": dataset.get("title", dataset["name"]) + (f", {sizes['train']} for training" if sizes else ""),

@@ -5,6 +5,7 @@ A pure function of what is stored, so that every run of a zoo writes the same by
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from zoo.text import as_code, escaped
 def facts(zoo: Zoo, models: pd.DataFrame) -> dict[str, str]:
     """What a zoo is, fact by fact."""
     description = zoo.description
-    counts = models["split"].value_counts()
+    counts, counted = models["split"].value_counts(), Counter(models["status"])
     splits = ", ".join(f"{counts.get(split, 0)} {split}" for split in SPLITS)
     found = {
         "published as": description.get("published"),
@@ -28,15 +29,11 @@ def facts(zoo: Zoo, models: pd.DataFrame) -> dict[str, str]:
         "images": _images(description.get("dataset")),
         "generating factors": _factors(models),
         "training": _training(description.get("protocol"), zoo.epochs[-1]),
-        lost(zoo): f"{(models['status'] == 'diverged').sum()} models; they are kept, and flagged in models.parquet",
+        "diverged": f"{counted['diverged']} models; they are kept, and flagged in models.parquet",
+        "partial": f"{counted['partial']} models: some states or losses are not on record" * bool(counted["partial"]),
         "licence": description.get("license"),
     }
     return {name: value for name, value in found.items() if value}
-
-
-def lost(zoo: Zoo) -> str:
-    """What models without finite states or scores are called: of an imported zoo, some may only not have been readable."""
-    return "diverged or not whole" if zoo.imported else "diverged"
 
 
 def _images(dataset: Any) -> str | None:

@@ -26,8 +26,18 @@ from zoo.config import Config
 from zoo.errors import UserError
 from zoo.files import write_file
 from zoo.networks import MOST_APART, accuracies_apart
-from zoo.raw import Trial, begin_reading, find_trials, is_variational, read_state, read_states, vectors
-from zoo.schema import FACTORS, SCORES, SPLITS, WEIGHT_MAX_ABS
+from zoo.raw import (
+    Trial,
+    begin_reading,
+    epochs_in_words,
+    find_trials,
+    is_variational,
+    read_state,
+    read_states,
+    take_accuracies,
+    vectors,
+)
+from zoo.schema import FACTORS, NAMED_FACTORS, SCORES, SPLITS, WEIGHT_MAX_ABS, WHOLE
 from zoo.sparsify import store_masked
 from zoo.spec import deal_splits
 from zoo.store import CLASS_ACCURACY, Block, Zoo
@@ -47,6 +57,7 @@ from zoo.zenodo import download_zoo, is_zenodo, zenodo_problems
 STATES_AT_ONCE = 25  # that a process reads before it hands them over
 SHOWN = 10  # problems that are printed
 FEW = 0.1  # of the trials: epochs that fewer of them have are no part of the zoo
+AHEAD = 2  # times the last epoch that two trials have: beyond it, the epochs of one alone are no part of the zoo
 TOLD = ("train_loss", "train_acc", "test_loss", "test_acc")  # by every published zoo
 
 
@@ -69,6 +80,8 @@ def import_zoo(config: Config) -> None:
     trials, others = find_trials(_folder(config))
     trials = trials[: config.zoo.models]
     config, arch = _first(config, trials)
+    if take_accuracies(trials):
+        console.print("Accuracies of result.json are in percent: they become shares.", highlight=False)
     path = Path(config.paths.root) / "zoos" / config.zoo.name
     Zoo.drop_damaged_manifest(path)
     if (path / "zoo.json").exists() and not Zoo.open(path).imported:
@@ -87,7 +100,7 @@ def import_zoo(config: Config) -> None:
     zoo.finalise()
     zoo = Zoo.open(path, config.arch.module)
     for trial, found in zip(trials, _problems(zoo, trials, arch)):
-        problems.setdefault(trial.path.name, []).extend(found)
+        problems.setdefault(trial.name, []).extend(found)
     print_summary(zoo)
     if arch.variational:
         store_masked(zoo)
@@ -96,9 +109,13 @@ def import_zoo(config: Config) -> None:
 
 
 def last_epoch(trials: list[Trial]) -> int:
-    """The last epoch of a zoo: the last that a tenth of the trials have, so that a stray one makes no zoo of NaN."""
+    """The last epoch of a zoo, so that a stray one makes no zoo of NaN: a tenth of the trials have it, and it is not far ahead of
+    all but one of them."""
     counts = Counter(epoch for trial in trials for epoch in trial.states)
-    return max((epoch for epoch, n in counts.items() if n >= FEW * len(trials)), default=max(counts))
+    far = AHEAD * max((epoch for epoch, n in counts.items() if n > 1), default=max(counts)) + 1
+    return max(
+        (epoch for epoch, n in counts.items() if n >= FEW * len(trials) and (n > 1 or epoch <= far)), default=far
+    )
 
 
 def _folder(config: Config) -> Path:
@@ -119,9 +136,9 @@ def _first(config: Config, trials: list[Trial]) -> tuple[Config, Architecture]:
     for trial in trials:
         for _, file in sorted(trial.states.items()):
             try:
-                state = read_state(file)
+                state = read_state(file, architecture(config))
             except UserError as error:
-                damaged = damaged or f"{trial.path.name}: {error}"
+                damaged = damaged or f"{trial.name}: {error}"
                 continue
             chosen = config
             if is_variational(state):
@@ -132,7 +149,7 @@ def _first(config: Config, trials: list[Trial]) -> tuple[Config, Architecture]:
                 vectors(state, architecture(chosen))
             except UserError as error:
                 strange = (
-                    strange or f"{trial.path.name} is no model of zoo={_preset(config)}: {error}; choose the zoo= it is"
+                    strange or f"{trial.name} is no model of zoo={_preset(config)}: {error}; choose the zoo= it is"
                 )
                 break  # a stranger among the trials, or all are
             return chosen, architecture(chosen)
@@ -149,24 +166,28 @@ def models_of(trials: list[Trial], config: Config) -> tuple[pd.DataFrame, dict[s
     dealt = deal_splits(len(trials), config.zoo.split_seed)
     for i, trial in enumerate(trials):
         known = dict(trial.params)
-        for name in ("init", "activation", "optimizer"):
-            if name in known:
-                known[name] = str(known[name]).lower()
+        for name in NAMED_FACTORS:
+            if known.get(name) is not None:
+                known[name] = known[name].lower()
         missing = [name for name in ("seed", *FACTORS) if name not in known]
         for name in FACTORS:
             values = getattr(config.zoo.grid, name)
             known.setdefault(name, values[0] if len(values) == 1 else None)
         unknown = [name for name in missing if known.get(name) is None]
-        if known["activation"] not in ACTIVATIONS:
+        if known["activation"] is not None and known["activation"] not in ACTIVATIONS:
             unknown.append(f"activation (got {known['activation']!r})")
         if unknown:
-            problems[trial.path.name] = [f"params.json does not tell {', '.join(dict.fromkeys(unknown))}"]
+            problems[trial.name] = [f"params.json does not tell {', '.join(unknown)}"]
         split = known["split"] if known.get("split") in SPLITS else dealt[i]
         numbers = {
             name: float("nan" if known[name] is None else known[name]) for name in ("lr", "weight_decay", "dropout")
         }
-        row = {"model_id": i, "seed": int(known.get("seed", -1))} | {name: known[name] for name in FACTORS} | numbers
-        rows.append(row | {"split": split, "trial": trial.path.name})
+        row = (
+            {"model_id": i, "seed": -1 if known.get("seed") is None else int(known["seed"])}
+            | {name: known[name] for name in FACTORS}
+            | numbers
+        )
+        rows.append(row | {"split": split, "trial": trial.name})
     return pd.DataFrame(rows).astype({"seed": np.int64, "model_id": np.int64}), problems
 
 
@@ -182,7 +203,7 @@ def describe(config: Config, arch: Architecture, last: int, trials: list[Trial])
     if arch.variational and not ours:
         about += " Losses have the weighted divergence of variational dropout in them."  # as their code has it
     published = config.zoo.published
-    batch_sizes = Counter(trial.params.get("batch_size", protocol.batch_size) for trial in trials)
+    batch_sizes = Counter(trial.params.get("batch_size") or protocol.batch_size for trial in trials)
     usual = int(batch_sizes.most_common(1)[0][0])
     return {
         "name": config.zoo.name,
@@ -201,7 +222,7 @@ def describe(config: Config, arch: Architecture, last: int, trials: list[Trial])
         },
         "engine": {"name": "imported"},
         "epochs": last,
-        "metrics": [*SCORES, *sparse, *(name for name in further_metrics(trials) if name not in sparse)],
+        "metrics": [*SCORES, *sparse, *(name for name in further_metrics(trials) if name not in sparse), WHOLE],
         "versions": versions(),
         "command": command(config, "task", "source").replace("run.py", "run.py task=import source=DIR"),
     }
@@ -210,7 +231,9 @@ def describe(config: Config, arch: Architecture, last: int, trials: list[Trial])
 # ------------------------------------------------------------------------------------------------ reading states
 
 Files = list[Path | None]  # the states of some models at an epoch; None: there is none
-States = tuple[np.ndarray, np.ndarray]  # their weights and buffers: float32 [models, values]
+States = tuple[
+    np.ndarray, np.ndarray, np.ndarray
+]  # weights and buffers, float32 [models, values]; which are there, bool
 
 
 @contextmanager
@@ -236,8 +259,8 @@ def reader(processes: int) -> Iterator[Callable[[Sequence[Files], Architecture],
 
 
 def _joined(parts: list[Future[States]]) -> States:
-    weights, buffers = zip(*(part.result() for part in parts))
-    return np.concatenate(weights), np.concatenate(buffers)
+    weights, buffers, there = zip(*(part.result() for part in parts))
+    return np.concatenate(weights), np.concatenate(buffers), np.concatenate(there)
 
 
 def store_block(
@@ -248,11 +271,12 @@ def store_block(
     progress: PopulationProgress,
 ) -> None:
     """Read the missing epochs of a block's trials, and commit them."""
-    names = [name for name in block.zoo.description["metrics"] if name != WEIGHT_MAX_ABS]
+    names = [name for name in block.zoo.description["metrics"] if name not in (WEIGHT_MAX_ABS, WHOLE)]
     pending = block.pending
     files = [[trial.states.get(epoch) for trial in trials] for epoch in pending]
-    for epoch, (weights, buffers) in zip(pending, read(files, arch)):
+    for epoch, (weights, buffers, there) in zip(pending, read(files, arch)):
         metrics = _metrics(trials, epoch, weights, arch, names)
+        metrics[WHOLE] = there & np.array([_tells_losses(trial.results.get(epoch, {})) for trial in trials])
         state = {"weights": weights} | ({"buffers": buffers} if arch.n_buffers else {})
         block.commit(epoch, state, metrics, {"step": np.zeros(len(trials), np.int64)})
         progress.advance(block, 1)
@@ -282,6 +306,12 @@ def _metrics(
     return found
 
 
+def _tells_losses(row: dict[str, float]) -> bool:
+    """Whether a line of result.json has both losses. NaN is a loss beside an accuracy; without, nothing was measured."""
+    pairs = ((row.get(f"{part}_loss"), row.get(f"{part}_acc", np.nan)) for part in ("train", "test"))
+    return all(loss is not None and not (np.isnan(loss) and np.isnan(accuracy)) for loss, accuracy in pairs)
+
+
 # ------------------------------------------------------------------------------------------------ telling
 
 
@@ -293,26 +323,24 @@ def _problems(zoo: Zoo, trials: list[Trial], arch: Architecture) -> list[list[st
     for i, trial in enumerate(trials):
         own = [] if trial.states else ["there are no checkpoints"]
         if trial.states and (lacking := [epoch for epoch in zoo.epochs if epoch not in trial.states]):
-            own.append(f"there is no checkpoint of {_epochs(lacking)}")
+            own.append(f"there is no checkpoint of {epochs_in_words(lacking)}")
         if beyond := [epoch for epoch in sorted({*trial.states, *trial.results}) if epoch > zoo.epochs[-1]]:
-            own.append(f"{_epochs(beyond)} left out: hardly any other model has it")
+            own.append(f"{epochs_in_words(beyond)} left out: hardly any other model has it")
         for epoch in lost.get(i, []):  # unreadable, or the network diverged
             if epoch not in trial.states:
                 continue
             try:
-                weights, _ = vectors(read_state(trial.states[epoch]), arch)
+                weights, _ = vectors(read_state(trial.states[epoch], arch), arch)
                 again = f"can be read now, but could not when it was imported: delete {zoo.path} and import again"
                 own.append(f"epoch {epoch}: {again if np.isfinite(weights).all() else 'weights are not finite'}")
             except UserError as error:
                 own.append(f"epoch {epoch}: {error}")
         if lacking := [epoch for epoch in zoo.epochs if epoch not in trial.results]:
-            own.append(f"result.json has no line for {_epochs(lacking)}")
+            own.append(f"result.json has no line for {epochs_in_words(lacking)}")
         for name in TOLD:
             values = {epoch: row.get(name, np.nan) for epoch, row in trial.results.items() if epoch in zoo.epochs}
             if lacking := [epoch for epoch, value in values.items() if np.isnan(value)]:
-                own.append(f"result.json has no {name} of {_epochs(lacking)}")
-            if name.endswith("acc") and any(value > 1 for value in values.values()):
-                own.append(f"result.json: {name} is more than 1; it is to be a share, not a percentage")
+                own.append(f"result.json has no {name} of {epochs_in_words(lacking)}")
         found.append(trial.problems + own)
     return found
 
@@ -332,12 +360,6 @@ def _report(config: Config, problems: dict[str, list[str]]) -> None:
         console.print(f"- {name}: {problem}", highlight=False, soft_wrap=True, markup=False)
     if len(lines) > SHOWN:
         console.print(f"- and {len(lines) - SHOWN} more", highlight=False)
-
-
-def _epochs(epochs: list[int]) -> str:
-    if len(epochs) > 2 and epochs == list(range(epochs[0], epochs[-1] + 1)):
-        return f"epochs {epochs[0]} to {epochs[-1]}"
-    return f"epoch {', '.join(map(str, epochs))}"
 
 
 def _check_accuracy(config: Config, zoo: Zoo) -> None:

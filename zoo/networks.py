@@ -15,6 +15,7 @@ from zoo.architecture import Architecture
 from zoo.engines import EngineConfig, Protocol, Scores
 from zoo.errors import UserError
 from zoo.images import ImageData, Images
+from zoo.schema import WEIGHT_MAX_ABS
 from zoo.store import Zoo
 
 AT_ONCE = 200  # networks whose outputs are in memory at once
@@ -111,9 +112,11 @@ def accuracies_apart(config: Any, zoo: Zoo, data: ImageData) -> np.ndarray:
     """How far the test accuracies on record of some models after their last epoch, `CHECKED` at most, are from those measured
     again: [n] fractions; none where none is on record."""
     models, metrics = zoo.models, zoo.metrics
-    last = metrics[metrics["epoch"] == zoo.epochs[-1]].set_index("model_id")["test_acc"]
+    rows = metrics[metrics["epoch"] == zoo.epochs[-1]].set_index("model_id")
+    last = rows["test_acc"]
     runs = zoo.architecture.runs(models["activation"])
-    known = (models["status"] == "ok") & runs & np.isfinite(last.to_numpy())
+    there = np.isfinite(rows[["test_acc", WEIGHT_MAX_ABS]].to_numpy()).all(axis=1)
+    known = models["status"].isin(["ok", "partial"]) & runs & there
     fine = models.loc[known, "model_id"].tolist()
     chosen = [fine[i] for i in np.unique(np.linspace(0, len(fine) - 1, CHECKED).round().astype(int))] if fine else []
     if not chosen:

@@ -1,5 +1,8 @@
 """The raw layout of the published zoos: a folder a model, as Ray Tune 1.8 left it (Model Zoos, Schürholt et al., 2022).
 
+Later zoos of the same authors differ a little, and are read as well: lines have `epoch`, accuracies are in percent, factors
+have plainer names, and only some epochs have a checkpoint.
+
     <experiment>/
         config.json, readme.md, …                 of the whole experiment
         NN_tune_trainable_da045_00000_0_seed=1_…/ a trial, that is a model
@@ -22,7 +25,8 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,25 +42,43 @@ from torch import Tensor
 
 from zoo.architecture import Architecture, Slot
 from zoo.errors import UserError
-from zoo.schema import WEIGHT_MAX_ABS, is_name
-from zoo.store import Zoo
+from zoo.schema import MOST_EPOCHS, WEIGHT_MAX_ABS, WHOLE, is_name
+from zoo.store import Zoo, absent
+from zoo.text import is_control
 
-PARAMS = {  # keys of params.json: a factor, or the seed
-    "seed": "seed",
-    "model::init_type": "init",
-    "model::nlin": "activation",
-    "optim::optimizer": "optimizer",
-    "optim::lr": "lr",
-    "optim::wd": "weight_decay",
-    "model::dropout": "dropout",
+PARAMS = {  # a factor, the seed or else: its names in params.json, ours of raw export first
+    "seed": ("seed",),
+    "init": ("model::init_type", "init_type"),
+    "activation": ("model::nlin", "nlin"),
+    "optimizer": ("optim::optimizer", "optimizer"),
+    "lr": ("optim::lr", "optim::LR", "lr", "learning_rate"),
+    "weight_decay": ("optim::wd", "optim::weight_decay", "wd", "weight_decay"),
+    "dropout": ("model::dropout", "dropout"),
+    "batch_size": ("training::batchsize", "training::batch_size", "batchsize", "batch_size"),
+    "split": ("hyperzoo::split",),  # written by nobody else
 }
-NAMES = ("init", "activation", "optimizer", "split")  # words; the other values of params.json are numbers
-WHOLE = ("seed", "batch_size")  # numbers
+RANGES = {  # of those that are numbers: from, to, both included; the others are words
+    "seed": (0, 2**63 - 1),
+    "lr": (0, 1e9),
+    "weight_decay": (0, 1e9),
+    "dropout": (0, 0.9999),
+    "batch_size": (1, 2**31),
+}
+COUNTS = ("seed", "batch_size")  # whole numbers
+EPOCH = ("training_iteration", "epoch")  # names of a line's epoch
 SCORE = r"(train|val|test|sparsity)(_\w+)?"  # what is kept of a line of result.json
+ACCURACY = r"(train|val|test)_(\w+_)?acc(_\w+)?"
+ROUNDING = 1e-6  # by which a share may be beyond 1
+LARGEST_TEXT = 2**24  # bytes of a JSON file
+MOST_SHOWN = 20  # epochs in one sentence
+NESTED = 5  # folders that hold nothing but the next
 CLASSES = {"cnn_s": "CNN", "cnn_m": "CNN3", "resnet18": "ResNet18"}  # as the published code calls architectures
-BATCH_SIZE = "training::batchsize"
-SPLIT = "hyperzoo::split"  # in params.json of what we write
 VALUES_AT_ONCE = 10**8  # of one model's states in memory
+BYTES_A_VALUE = 64  # of a file: in double precision, with variances, and names
+NUMBERS = {  # types of tensors that can be made float32
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
+    torch.uint8, torch.bool,
+}  # fmt: skip
 OF_THE_EXPERIMENT = (  # files and folders beside the trials that are known not to be models
     r"config\.json|readme\.md|README\.md|dataset.*\.pt|index_dict.*\.json|experiment_state.*|searcher-state.*|"
     r"search_gen_state.*|basic-variant-state.*|\..*|__MACOSX"
@@ -94,69 +116,153 @@ class Trial:
                 found[epoch] = folder / "checkpoints"
         return found
 
+    @property
+    def name(self) -> str:
+        """The folder's name, with U+FFFD for what cannot be printed."""
+        text = os.fsencode(self.path.name).decode(errors="replace")
+        return "".join("\ufffd" if is_control(character) else character for character in text)
+
     @cached_property
     def results(self) -> dict[int, dict[str, float]]:
-        """The scores of result.json by `training_iteration`: a line that comes twice counts as it came last."""
+        """The scores of result.json by epoch: a line that comes twice counts as it came last."""
         rows = {}
-        for i, line in enumerate(self._text("result.json").splitlines()):
-            try:
-                row = json.loads(line)
-                self.config = row.get("config") if self.config is None else self.config
-                rows[int(row["training_iteration"])] = {
-                    name: number(value) for name, value in row.items() if re.fullmatch(SCORE, name)
-                }
-            except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
-                self.problems.append(f"result.json: line {i + 1} cannot be read")
+        for where, row in self._lines():
+            name = next((name for name in EPOCH if isinstance(row, dict) and name in row), None)
+            if name is None:
+                what = f"has no {' or '.join(EPOCH)}" if isinstance(row, dict) else f"is {row!s:.50}, not an object"
+                self.problems.append(f"result.json: {where} {what}")
+                continue
+            self.config = row.get("config") if self.config is None else self.config
+            epoch = number(row[name])
+            if not (epoch.is_integer() and 0 <= epoch <= MOST_EPOCHS):
+                self.problems.append(f"result.json: {where}: {name} is {row[name]!s:.50}, not 0 to {MOST_EPOCHS}")
+                continue
+            rows[int(epoch)] = {key: number(value) for key, value in row.items() if re.fullmatch(SCORE, key)}
         return rows
+
+    def _lines(self) -> Iterator[tuple[str, Any]]:
+        """What result.json holds: a value a line, or all of them as one list; each with where it is, in words."""
+        text = self._text("result.json")
+        with suppress(ValueError, RecursionError):
+            whole = _json(text)
+            for i, row in enumerate(whole if isinstance(whole, list) else [whole]):
+                yield (f"entry {i + 1}" if isinstance(whole, list) else "line 1"), row
+            return
+        for i, line in enumerate(text.splitlines()):
+            try:
+                row = _json(line)
+            except (ValueError, RecursionError):
+                self.problems.append(f"result.json: line {i + 1} cannot be read")
+                continue
+            yield f"line {i + 1}", row
 
     @cached_property
     def params(self) -> dict[str, Any]:
-        """The generating factors and the seed under our names; `batch_size` and `split` where they are told."""
+        """The generating factors and the seed under our names; `batch_size` and `split` where they are told.
+
+        None for what is told, but cannot be.
+        """
         try:
-            read = json.loads(self._text("params.json") or "{}")
+            read = _json(self._text("params.json") or "{}")
         except (ValueError, RecursionError):
             self.problems.append("params.json cannot be read")
             read = {}
-        if not read and self.results:
+        if not isinstance(read, dict):
+            self.problems.append(f"params.json is {read!s:.50}, not an object")
+            read = {}
+        if not read and self.results and isinstance(self.config, dict):
             read = self.config
-        found = {}
-        for theirs, ours in (PARAMS | {BATCH_SIZE: "batch_size", SPLIT: "split"}).items():
-            value = read.get(theirs) if isinstance(read, dict) else None
-            if value is None:
+        found: dict[str, Any] = {}
+        for ours, names in PARAMS.items():
+            theirs = next((name for name in names if read.get(name) is not None), None)
+            if theirs is None:
                 continue
-            if is_name(value) if ours in NAMES else _fits(number(value), ours in WHOLE):
-                found[ours] = value
-            else:
-                self.problems.append(f"params.json: {theirs} is {value!s:.50}")
+            value = read[theirs]
+            found[ours] = value if _fits(ours, value) else None
+            if found[ours] is None:
+                low, high = RANGES.get(ours, (0, 0))
+                allowed = (
+                    f", but must be a number from {low} to {high:.10g}" if ours in RANGES else ", which is no name"
+                )
+                self.problems.append(f"params.json: {theirs} is {value!s:.50}{allowed}")
         return found
 
     def _text(self, name: str) -> str:
+        file = self.path / name
         try:
-            return (self.path / name).read_text(errors="replace")
-        except OSError:
-            self.problems.append(f"{name} is missing")
-            return ""
+            if not file.is_file():
+                problem = f"{name} is missing"
+            elif file.stat().st_size > LARGEST_TEXT:
+                problem = f"{name} has {file.stat().st_size:,} bytes, but at most {LARGEST_TEXT:,} are read"
+            else:
+                return file.read_text(errors="replace")
+        except OSError as error:
+            problem = f"{name} cannot be read ({error.strerror})"
+        self.problems.append(problem)
+        return ""
+
+
+def _json(text: str) -> Any:
+    """JSON, with NaN as Python writes it; whole numbers of more digits than anything has are infinite."""
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 30 else float(digits))
 
 
 def number(value: Any) -> float:
     """A number of a JSON file; NaN for anything else."""
-    try:
-        return float(value) if isinstance(value, int | float) else math.nan
-    except OverflowError:
-        return math.nan
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
-def _fits(value: float, whole: bool) -> bool:
-    return math.isfinite(value) and (not whole or (value.is_integer() and abs(value) < 2**63))
+def _fits(factor: str, value: Any) -> bool:
+    if factor not in RANGES:
+        return is_name(value)
+    low, high = RANGES[factor]
+    return low <= number(value) <= high and (factor not in COUNTS or number(value).is_integer())
 
 
-def find_trials(source: Path) -> tuple[list[Trial], list[str]]:
+def take_accuracies(trials: list[Trial]) -> bool:
+    """Make shares of the accuracies, if they are in percent, and NaN of those that are none; each of these is a problem.
+
+    They are in percent if most of all trials together are more than 1: a network that has learnt nothing of a thousand
+    classes gets a tenth of a percent, but not all are like it.
+
+    Returns:
+        Whether they were in percent.
+    """
+    rows = [(trial, epoch, row) for trial in trials for epoch, row in trial.results.items()]
+    found = np.array([v for _, _, row in rows for name, v in row.items() if re.fullmatch(ACCURACY, name)])
+    known = found[np.isfinite(found)]
+    percent = bool(len(known)) and bool((known > 1 + ROUNDING).mean() > 0.5)
+    outside: dict[int, dict[str, list[int]]] = {}
+    for trial, epoch, row in rows:
+        for name in row:
+            if re.fullmatch(ACCURACY, name) and not math.isnan(row[name]):
+                share = row[name] / 100 if percent else row[name]
+                row[name] = min(share, 1.0) if 0 <= share <= 1 + ROUNDING else math.nan
+                if math.isnan(row[name]):
+                    outside.setdefault(id(trial), {}).setdefault(name, []).append(epoch)
+    allowed = "0 to 100 %" if percent else "0 to 1"
+    for trial in trials:
+        for name, epochs in outside.get(id(trial), {}).items():
+            trial.problems.append(f"result.json: {name} of {epochs_in_words(epochs)} is not {allowed}")
+    return percent
+
+
+def epochs_in_words(epochs: list[int]) -> str:
+    """ "epochs 3 to 5" or "epoch 3, 7"; not more of them than one reads."""
+    if len(epochs) > 2 and epochs == list(range(epochs[0], epochs[-1] + 1)):
+        return f"epochs {epochs[0]} to {epochs[-1]}"
+    more = f" and {len(epochs) - MOST_SHOWN} more" if len(epochs) > MOST_SHOWN else ""
+    return f"epoch {', '.join(map(str, epochs[:MOST_SHOWN]))}{more}"
+
+
+def find_trials(source: Path, further: int = NESTED) -> tuple[list[Trial], list[str]]:
     """The trials in a folder, by number, and the names of what is no part of the layout.
 
     Trials are numbered by Ray, so that their order is the same on every machine; that of a folder's entries is not.
 
     Args:
         source: of the experiment; or a folder that holds this one and nothing else, as archives do.
+        further: how many such folders may be within each other.
 
     Raises:
         UserError: if there are none.
@@ -168,11 +274,15 @@ def find_trials(source: Path) -> tuple[list[Trial], list[str]]:
             f"source: {source} is one trial, that is one model: give the folder above, which holds them all"
         )
     trials, others = [], []
-    for path in sorted(source.iterdir()):
+    try:
+        inside_it = sorted(source.iterdir())
+    except OSError as error:
+        raise UserError(f"source: {source} cannot be read ({error.strerror})") from error
+    for path in inside_it:
         if _is_trial(path):
             trials.append(Trial(path))
         elif not re.fullmatch(OF_THE_EXPERIMENT, path.name):
-            others.append(path.name)
+            others.append(Trial(path).name)
     if trials:
         return sorted(trials, key=lambda trial: (_number(trial.path.name), trial.path.name)), others
     if (source / "zoo.json").is_file():
@@ -180,9 +290,9 @@ def find_trials(source: Path) -> tuple[list[Trial], list[str]]:
             f"source: {source} is a zoo of hyperzoo already; open it with zoo.Zoo.open, or put the folder under its name into "
             "<paths.root>/zoos/ and use it by zoo=NAME"
         )
-    inside = [path for path in map(source.joinpath, others) if path.is_dir()]
-    if len(inside) == 1:
-        return find_trials(inside[0])
+    inside = [path for path in inside_it if path.is_dir() and not re.fullmatch(OF_THE_EXPERIMENT, path.name)]
+    if len(inside) == 1 and further:
+        return find_trials(inside[0], further - 1)
     if pickles := sorted(path.name for path in source.glob("*.pt")):
         raise UserError(
             f"source: {source} holds {pickles[0]}, a preprocessed data set: a pickle of Python objects, which could run any "
@@ -200,43 +310,80 @@ def _is_trial(path: Path) -> bool:
 
 
 def _number(name: str) -> int:
-    """The number of a trial in the name of its folder: "NN_tune_trainable_da045_00012_12_seed=13_…" is 12."""
-    found = re.search(r"_(\d{5,})_", name)
+    """The number of a trial in the name of its folder: "NN_tune_trainable_da045_00012_12_seed=13_…" is 12. Later zoos have
+    only the seed there: "NN_tune_trainable_seed=13" is 13."""
+    found = re.search(r"_(\d{5,})_", name) or re.search(r"seed=(\d+)", name)
     return int(found[1]) if found else 0
 
 
 # ------------------------------------------------------------------------------------------------ states
 
 
-def read_state(file: Path) -> dict[str, Tensor]:
+def read_state(file: Path, arch: Architecture | None = None) -> dict[str, Tensor]:
     """A state dict from a file of torch's; only tensors are read, and no code is run.
+
+    Args:
+        file: where.
+        arch: what the state should be of: files that are far larger are not read.
 
     Raises:
         UserError: if the file holds anything else, or is damaged.
     """
+    state = read_saved(file, arch)
     name = f"{file.parent.name}/{file.name}"
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of other protocols of pickle: such a file is refused below
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error):
-            raise UserError(f"{name} holds more than tensors, and is not read: it could run any code") from error
-        raise UserError(f"{name} is damaged") from error
-    except Exception as error:  # a damaged file can make torch stumble over anything
-        raise UserError(f"{name} is damaged") from error
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        keys = f", but has {', '.join(map(str, list(state)[:3]))}" if isinstance(state, Mapping) else ""
+        named = [key for key in list(state)[:3] if isinstance(key, str)] if isinstance(state, Mapping) else []
+        keys = f", but has {', '.join(f'{key:.50}' for key in named)}" if named else ""
         raise UserError(f"{name} is no state dict{keys}")
     if not all(isinstance(key, str) and _is_plain(value) for key, value in state.items()):
         raise UserError(f"{name} holds other tensors than plain ones with a name")
     return {key.removeprefix("module."): value for key, value in state.items()}  # which DataParallel puts there
 
 
+def read_saved(file: Path, arch: Architecture | None = None) -> Any:
+    """What torch saved in a file: tensors and plain values. Arguments and errors as of `read_state`."""
+    name = f"{file.parent.name}/{file.name}"
+    try:
+        _check_size(file, name, arch)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other protocols of pickle: such a file is refused below
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error):
+            raise UserError(f"{name} holds more than tensors, and is not read: it could run any code") from error
+        raise UserError(f"{name} is damaged") from error
+    except Exception as error:  # a damaged file can make torch stumble over anything
+        raise UserError(f"{name} is damaged") from error
+
+
+def _check_size(file: Path, name: str, arch: Architecture | None) -> None:
+    """Refuse what would take far more memory than a state does. torch packs nothing, so that a zip is as large as it says."""
+    size = file.stat().st_size
+    if arch is not None and size > (most := 2**20 + BYTES_A_VALUE * (arch.n_parameters + arch.n_buffers)):
+        raise UserError(f"{name} has {size:,} bytes, but a state of arch={arch.name} has at most {most:,}")
+    with open(file, "rb") as start:
+        if start.read(2) != b"PK":
+            return  # not a zip: torch before 1.6
+    with zipfile.ZipFile(file) as packed:
+        entries = packed.infolist()
+    if not entries:
+        raise UserError(f"{name} is an empty zip")
+    if any(entry.compress_type for entry in entries) or sum(entry.file_size for entry in entries) > size:
+        raise UserError(
+            f"{name} is a packed zip, which torch does not write: it is not read, as it could unpack to any size"
+        )
+
+
 def _is_plain(tensor: Tensor) -> bool:
     """Whether a tensor is an ordinary one of real numbers, with its values."""
-    of_reals = not tensor.is_quantized and not tensor.is_complex()
-    return tensor.layout == torch.strided and tensor.device.type == "cpu" and of_reals
+    return (
+        tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not tensor.is_nested
+        and tensor.dtype in NUMBERS
+    )
 
 
 def begin_reading() -> None:
@@ -252,19 +399,22 @@ def begin_reading() -> None:
         Thread(target=end, daemon=True).start()
 
 
-def read_states(files: Sequence[Path | None], described: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """The weights and buffers of some states of a described architecture: float32 [states, values] each.
-
-    NaN for a state that is not there (None) or cannot be read.
+def read_states(
+    files: Sequence[Path | None], described: Mapping[str, Any]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The weights and buffers of some states of a described architecture, float32 [states, values] each; and which of the
+    states are there and can be read, bool [states]. The others are NaN.
     """
     arch = Architecture(**described)
     weights = np.full((len(files), arch.n_parameters), np.nan, np.float32)
     buffers = np.full((len(files), arch.n_buffers), np.nan, np.float32)
+    there = np.zeros(len(files), bool)
     for i, file in enumerate(files):
         if file is not None:
             with suppress(UserError):  # task=import tells these in the end
-                weights[i], buffers[i] = vectors(read_state(file), arch)
-    return weights, buffers
+                weights[i], buffers[i] = vectors(read_state(file, arch), arch)
+                there[i] = True
+    return weights, buffers, there
 
 
 def is_variational(state: Mapping[str, Tensor]) -> bool:
@@ -287,7 +437,8 @@ def vectors(state: Mapping[str, Tensor], arch: Architecture) -> tuple[np.ndarray
 
 
 def _by_order(state: Mapping[str, Tensor], arch: Architecture) -> dict[str, Tensor]:
-    indices = sorted({int(found[1]) for key in state if (found := re.fullmatch(r"module_list\.(\d+)\.\w+", key))})
+    found = {match[1] for key in state if (match := re.fullmatch(r"module_list\.([0-9]+)\.\w+", key))}
+    indices = sorted(found, key=lambda digits: (len(digits), digits))  # as numbers, of however many digits
     owners = _layers(arch)
     if len(indices) != len(owners):
         raise UserError(f"it has {len(indices)} layers, but arch={arch.name} has {len(owners)}")
@@ -311,7 +462,7 @@ def _vector(named: Mapping[str, Tensor], layout: list[Slot], arch: str) -> np.nd
             raise UserError(f"it has no {slot.name}, which arch={arch} has")
         if tuple(named[slot.name].shape) != tuple(slot.shape):
             raise UserError(f"its {slot.name} is {tuple(named[slot.name].shape)}, but arch={arch} has {slot.shape}")
-        parts.append(named[slot.name].detach().to(torch.float32).reshape(-1).numpy())
+        parts.append(named[slot.name].detach().resolve_neg().to(torch.float32).reshape(-1).numpy())
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
@@ -343,7 +494,7 @@ def published_names(arch: Architecture, dropout: float) -> dict[str, str]:
 
 
 def write_trial(folder: Path, zoo: Zoo, arch: Architecture, row: pd.Series, metrics: pd.DataFrame) -> None:
-    """One model as the folder of a trial, all its states. The optimiser's are left out.
+    """One model as the folder of a trial, all the states that it has. The optimiser's are left out.
 
     Args:
         folder: of the experiment.
@@ -353,29 +504,33 @@ def write_trial(folder: Path, zoo: Zoo, arch: Architecture, row: pd.Series, metr
         metrics: the zoo's table, indexed by model_id, sorted by epoch.
     """
     model = int(row["model_id"])
-    known = {theirs: _plain(row[ours]) for theirs, ours in PARAMS.items()}
+    known = {names[0]: _plain(row[ours]) for ours, names in PARAMS.items() if ours in row}
     params = {name: value for name, value in known.items() if value == value and (name, value) != ("seed", -1)}  # told
     params |= {
         "model::type": CLASSES.get(arch.name, arch.name),
         "model::channels_in": arch.image[0],
-        BATCH_SIZE: zoo.description["protocol"]["batch_size"],
+        PARAMS["batch_size"][0]: zoo.description["protocol"]["batch_size"],
         "training::epochs_train": zoo.epochs[-1],
-        SPLIT: row["split"],
     }
     trial = folder / f"NN_tune_trainable_hyperzoo_{model:05d}_{model}_seed={row['seed']}"
     trial.mkdir()
     (trial / "params.json").write_text(json.dumps(params))
     lines = []
-    for line in metrics.loc[[model]].to_dict("records"):
-        scores = {str(key): _plain(value) for key, value in line.items() if key != WEIGHT_MAX_ABS}
+    rows = metrics.loc[[model]]
+    there = ~absent(rows)
+    for line in rows.to_dict("records"):
+        scores = {str(key): _plain(value) for key, value in line.items() if key not in (WEIGHT_MAX_ABS, WHOLE)}
         epoch = scores.pop("epoch")
+        if WHOLE in line and not line[WHOLE] and all(value != value for value in scores.values()):
+            continue  # it was not in the result.json that was imported
         lines.append({**scores, "training_iteration": epoch, "trial_id": f"hyperzoo_{model:05d}", "config": params})
     (trial / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
     pd.json_normalize(lines, sep="/").to_csv(trial / "progress.csv", index=False)
     names = published_names(arch, float(np.nan_to_num(row["dropout"])))
     some = max(1, VALUES_AT_ONCE // arch.n_parameters)
-    for first in range(0, len(zoo.epochs), some):
-        _write_states(trial, zoo, arch, model, zoo.epochs[first : first + some], names)
+    epochs = [epoch for epoch in zoo.epochs if there[epoch]]
+    for first in range(0, len(epochs), some):
+        _write_states(trial, zoo, arch, model, epochs[first : first + some], names)
 
 
 def _write_states(

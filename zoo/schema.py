@@ -27,9 +27,10 @@ FACTORS = ("init", "activation", "optimizer", "lr", "weight_decay", "dropout")  
 NAMED_FACTORS = FACTORS[:3]  # the others are numbers
 SPLITS = ("train", "val", "test")
 SCHEDULES = ("constant", "onecycle")  # of the learning rate
-STATUSES = ("pending", "ok", "diverged")
+STATUSES = ("pending", "ok", "diverged", "partial")
 SCORES = ["train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc"]
 WEIGHT_MAX_ABS = "weight_max_abs"  # the one metric the store computes itself: it tells a diverged model
+WHOLE = "whole"  # a metric of imported zoos: 1 where the state and its losses could be read, else 0
 ROOT_FILES = ("zoo.json", "models.parquet", "metrics.parquet", "README.md")
 
 MOST_MODELS, MOST_EPOCHS = 10**7, 10**5

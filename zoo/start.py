@@ -15,7 +15,7 @@ from zoo.architecture import Architecture
 from zoo.engines import Population, untrained
 from zoo.errors import UserError, naming
 from zoo.schema import SPLITS
-from zoo.store import Block, Zoo
+from zoo.store import Block, Zoo, absent
 
 if TYPE_CHECKING:
     from zoo.config import Config
@@ -67,6 +67,8 @@ class Start:
         if there.to_dict() != (arch.plain() if self.adds_variances else arch).to_dict():
             raise UserError(f"zoo.start.zoo: {start.zoo} has models of {_words(there)}, but asked are {_words(arch)}")
         rows = self.zoo.models.drop(columns=["status", "diverged_epoch", "start_model"], errors="ignore")
+        states = self.zoo.metrics[self.zoo.metrics["epoch"] == self.epoch]
+        rows = rows[~absent(states)]  # partial models begin where they are on record
         rows = rows if start.split is None else rows[rows["split"] == start.split]
         if not len(rows) or len(rows) < (config.zoo.models or 0):
             of = f" of split {start.split}" if start.split else ""

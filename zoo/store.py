@@ -49,6 +49,7 @@ from zoo.schema import (
     SPLITS,
     STATES,
     WEIGHT_MAX_ABS,
+    WHOLE,
     check_blocks,
     check_description,
     check_manifest,
@@ -327,7 +328,8 @@ class Zoo:
     def models(self) -> pd.DataFrame:
         """One row a model: model_id, seed, init, activation, optimizer, lr, weight_decay, dropout, split, status, ...
 
-        `status` is "pending" (not all epochs are there yet), "ok" or "diverged"; the last column, `diverged_epoch`
+        `status` is "pending" (not all epochs are there yet), "ok", "diverged" or "partial" (of an imported model that has not
+        diverged, a state or a loss could not be read); the last column, `diverged_epoch`
         (Int64, else NA), is the first epoch at which a weight, the training loss or the test loss was not finite.
         """
         models = self._read_models()
@@ -1064,12 +1066,21 @@ def _write_zoo(path: Path, description: dict[str, Any], models: pd.DataFrame) ->
 
 
 def _with_status(models: pd.DataFrame, metrics: pd.DataFrame, last_epoch: int) -> pd.DataFrame:
-    """The models with status and diverged_epoch as the metrics tell them."""
-    finite = np.isfinite(metrics[["train_loss", "test_loss", WEIGHT_MAX_ABS]]).all(axis=1)
-    diverged = metrics[~finite].groupby("model_id")["epoch"].min().reindex(models["model_id"]).astype("Int64")
+    """The models with status and diverged_epoch as the metrics tell them. What could not be read has not diverged."""
+    finite = np.isfinite(metrics[["train_loss", "test_loss", WEIGHT_MAX_ABS]].to_numpy()).all(axis=1)
+    whole = metrics[WHOLE].ne(0).to_numpy() if WHOLE in metrics else np.ones(len(metrics), bool)
+    diverged = metrics[whole & ~finite].groupby("model_id")["epoch"].min().reindex(models["model_id"]).astype("Int64")
     complete = models["model_id"].isin(metrics.loc[metrics["epoch"] == last_epoch, "model_id"]).to_numpy()
-    status = np.where(~complete, "pending", np.where(diverged.notna(), "diverged", "ok"))
+    partial = models["model_id"].isin(metrics.loc[~whole, "model_id"]).to_numpy()
+    status = np.select([~complete, diverged.notna(), partial], ["pending", "diverged", "partial"], "ok")
     return models.assign(status=status.tolist(), diverged_epoch=diverged.array)
+
+
+def absent(metrics: pd.DataFrame) -> np.ndarray:
+    """Which rows of a table of metrics are of states that an imported zoo does not have: bool [rows]."""
+    if WHOLE not in metrics:
+        return np.zeros(len(metrics), bool)
+    return (metrics[WHOLE].eq(0) & metrics[WEIGHT_MAX_ABS].isna()).to_numpy()
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, str]:

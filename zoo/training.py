@@ -27,7 +27,6 @@ from torch.utils.data import DataLoader
 
 from zoo import Zoo, engines
 from zoo.architecture import Architecture
-from zoo.card import lost
 from zoo.config import MOST_NAMES, Config, training_conditions
 from zoo.engines import Engine, Population, Protocol, Scores
 from zoo.engines.engine import ADAM_BETAS, ADAM_EPS, MOMENTUM
@@ -725,10 +724,11 @@ def print_summary(zoo: Zoo) -> None:
     """A table of what the zoo holds."""
     models, metrics = zoo.models, zoo.metrics
     last = metrics[metrics["epoch"] == zoo.epochs[-1]]
-    diverged = int((models["status"] == "diverged").sum())
+    counts = models["status"].value_counts()
+    partial = f", {counts['partial']} partial" if "partial" in counts else ""
     table = Table(title=f"Zoo {zoo.name}", show_header=False, title_justify="left")
     splits = ", ".join(f"{(models['split'] == split).sum()} {split}" for split in ("train", "val", "test"))
-    table.add_row("models", f"{len(models)} ({splits}), {diverged} {lost(zoo)}")
+    table.add_row("models", f"{len(models)} ({splits}), {counts.get('diverged', 0)} diverged{partial}")
     if "start" in zoo.description["spec"]:
         before = 100 * metrics[metrics["epoch"] == 0]["test_acc"].dropna()
         table.add_row(

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,11 +20,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from analysis.measures import viable_models
 from tests.integration.test_downstream import do, results
 from tests.integration.test_train_zoo import configure, hashes, train
 from tests.published_zoo import CNN, CNN3, params, write_trial
 from zoo import Zoo
 from zoo.errors import UserError
+from zoo.export import export_zoo
 from zoo.imports import import_zoo
 from zoo.networks import measured_accuracy
 from zoo.raw import find_trials, published_names, read_state, vectors
@@ -131,8 +135,11 @@ def test_what_cannot_be_read_is_listed(imported):
     for i in range(7):
         for epoch in range(EPOCHS + 1):
             assert np.isnan(weights[i, epoch]).all() == ((i, epoch) in lost)
-    assert zoo.models["status"].tolist() == ["ok", "diverged", "ok", "ok", "diverged", "diverged", "diverged"]
-    assert zoo.models["diverged_epoch"][4] == 3
+    assert zoo.models["status"].tolist() == ["ok", "partial", "ok", "ok", "diverged", "partial", "partial"]
+    assert zoo.models["diverged_epoch"].fillna(-1).tolist() == [-1, -1, -1, -1, 3, -1, -1]
+    card = (zoo.path / "README.md").read_text()
+    assert "| diverged | 1 models; " in card
+    assert "| partial | 3 models: some states or losses are not on record |" in card
 
 
 def test_imported_models_are_as_good_as_their_authors_say(imported, capsys):
@@ -276,10 +283,12 @@ def plain(tmp_path):
 ODD = {
     "params.json": ["[1, 2]", '"x"', "{", "[" * 100_000, '{"seed": "abc"}', '{"seed": NaN}', '{"seed": 1e30}',
                     '{"seed": 1.5}', '{"optim::lr": "fast"}', '{"optim::lr": [1, 2]}', '{"training::batchsize": [1, 2]}',
-                    '{"model::nlin": 3}', '{"model::nlin": "[/b]x"}', '{"hyperzoo::split": 7}'],
+                    '{"model::nlin": 3}', '{"model::nlin": "[/b]x"}', '{"hyperzoo::split": 7}', '{"seed": ' + "1" * 5000 + "}",
+                    '{"model::dropout": 7}', '{"optim::lr": -1e308}', '{"lr": true}', '{"batch_size": 0}'],
     "result.json": ["[1, 2]", "5", '{"training_iteration": Infinity}', '{"training_iteration": -1}', "{" * 100_000,
                     '{"training_iteration": 0, "test_acc": ' + "1" * 400 + "}", '{"training_iteration": 0, "test_acc": "0.5"}',
-                    '{"training_iteration": 0, "config": null}'],
+                    '{"training_iteration": 0, "config": null}', '{"training_iteration": 1e300}',
+                    '{"training_iteration": ' + "1" * 5000 + "}", "\n".join(f'{{"epoch": {i}}}' for i in range(3, 2000, 2))],
 }  # fmt: skip
 
 
@@ -289,7 +298,12 @@ def test_an_odd_trial_is_listed_and_stops_nobody(plain, name, text):
     (trials[3] / name).write_text(text)
     zoo, told = do_import()
     assert set(told) == {3}
+    assert all(len(problem) < 300 for problem in told[3])
+    assert not any("cannot be read" in problem for problem in told[3] if text.endswith("}") and "{{" not in text)
     assert np.isfinite(zoo.weights()).all()
+    assert zoo.models["dropout"].isin([0, np.nan]).all()
+    assert (zoo.models["lr"].dropna() > 0).all()
+    assert zoo.models["status"].tolist() == ["ok"] * 3 + ["partial" if name == "result.json" else "ok"] + ["ok"] * 2
     assert (zoo.models["seed"].drop(3) == [1, 2, 3, 5, 6]).all()
 
 
@@ -299,15 +313,127 @@ def test_an_odd_trial_is_listed_and_stops_nobody(plain, name, text):
         {1: torch.zeros(2)}, {"module_list.0.weight": torch.zeros(3, 3).to_sparse()}, {"a": torch.zeros(2, device="meta")},
         {"state_dict": {"a": torch.zeros(1)}},
         {"module_list.0.weight": torch.zeros(8, 1, 5, 5) + 1j}, [torch.zeros(1)], torch.zeros(3),
+        "nested", {"k" * 10**5: 1},
+        {"a": torch.zeros(4, dtype=torch.uint8).view(torch.bits8)},
+        {"a": torch.zeros(4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)},
     ],
 )  # fmt: skip
 def test_an_odd_state_is_listed_and_stops_nobody(plain, state):
     trials, do_import = plain
+    if state == "nested":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a prototype of torch's
+            state = {"a": torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])}
     torch.save(state, trials[0] / "checkpoint_000001" / "checkpoints")
     zoo, told = do_import()
     assert [len(problems) for problems in told.values()] == [1]
     assert told[0][0].startswith("epoch 1: checkpoint_000001/checkpoints ")
+    assert len(told[0][0]) < 200
     assert np.isnan(zoo.weights()).all(axis=2).sum() == 1
+    assert zoo.models["status"].tolist() == ["partial"] + ["ok"] * 5
+
+
+def packed(file):
+    """The same zip, packed: it could unpack to any size."""
+    with zipfile.ZipFile(file) as whole:
+        members = [(name, whole.read(name)) for name in whole.namelist()]
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as smaller:
+        for name, data in members:
+            smaller.writestr(name, data)
+
+
+def many_digits(file):
+    torch.save({**torch.load(file, weights_only=True), f"module_list.{'1' * 5000}.weight": torch.zeros(2)}, file)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (packed, "is a packed zip, which torch does not write"),
+        (lambda file: zipfile.ZipFile(file, "w").close(), "is an empty zip"),
+        (
+            lambda file: file.write_bytes(file.read_bytes() + bytes(2**21)),
+            "bytes, but a state of arch=cnn_s has at most",
+        ),
+        (many_digits, "it has 6 layers, but arch=cnn_s has 5"),
+    ],
+)
+def test_a_hostile_file_is_not_read(plain, tmp_path, spoil, said):
+    arch = architecture(configure(tmp_path, "zoo=digits_seed"))
+    file = plain[0][0] / "checkpoint_000001" / "checkpoints"
+    spoil(file)
+    with pytest.raises(UserError, match=said):
+        vectors(read_state(file, arch), arch)
+
+
+def test_a_negative_view_is_read(plain, tmp_path):
+    arch = architecture(configure(tmp_path, "zoo=digits_seed"))
+    file = plain[0][0] / "checkpoint_000001" / "checkpoints"
+    state = torch.load(file, weights_only=True)
+    torch.save(state | {"module_list.0.weight": torch._neg_view(torch.ones(8, 1, 5, 5))}, file)
+    assert (vectors(read_state(file, arch), arch)[0][:200] == -1).all()
+
+
+def test_the_layout_of_later_zoos(plain, tmp_path):
+    """`epoch`, percent, NaN where nothing was measured, plainer names of factors, checkpoints of the last epochs only."""
+    trials, _ = plain
+    accuracies = []
+    for i, trial in enumerate(trials):
+        rows = [json.loads(line) for line in (trial / "result.json").read_text().splitlines()]
+        accuracies += [row["test_acc"] for row in rows]
+        for row in rows:
+            row.update(
+                epoch=row.pop("training_iteration"), train_acc=100 * row["train_acc"], test_acc=100 * row["test_acc"]
+            )
+            row.update(val_loss=float("nan"), val_acc=float("nan"))
+            del row["config"]
+        text = json.dumps(rows, indent=1) if i == 1 else "\n".join(map(json.dumps, rows))
+        (trial / "result.json").write_text(text)
+        told = {
+            "seed": i + 8,
+            "batch_size": 16,
+            "lr": 0.02,
+            "weight_decay": 0.5,
+            "model::nlin": "gelu",
+            "model::dropout": 0.1,
+        }
+        (trial / "params.json").write_text(json.dumps(told, indent=2))
+        shutil.rmtree(trial / "checkpoint_000000")
+        trial.rename(trial.parent / f"NN_tune_trainable_seed={i + 8}")
+    import_zoo(configure(tmp_path, "zoo=digits_seed", "task=import", f"source={trials[0].parent}", "zoo.models=null",
+                         "engine.threads=1"))  # fmt: skip
+    zoo = Zoo.open(tmp_path / "zoos" / "digits_seed")
+    assert zoo.models["seed"].tolist() == [8, 9, 10, 11, 12, 13], "in the order of seeds"
+    assert zoo.metrics["test_acc"].tolist() == pytest.approx(accuracies)
+    for name, value in (
+        ("lr", 0.02),
+        ("weight_decay", 0.5),
+        ("dropout", 0.1),
+        ("activation", "gelu"),
+        ("status", "partial"),
+    ):
+        assert (zoo.models[name] == value).all()
+    assert zoo.description["protocol"]["batch_size"] == 16
+    assert len(zoo.dataset()) == 6 * 2, "the states that are there"
+    problems = pd.read_csv(tmp_path / "imports" / "digits_seed.csv")["problem"]
+    assert set(problems) == {"there is no checkpoint of epoch 0"}
+    models, left_out = viable_models(zoo, 2, None)
+    assert (len(models), left_out) == (6, {})
+    with pytest.raises(UserError, match=r"no model is viable at epoch 0 \(6 not on record\)"):
+        viable_models(zoo, 0, None)
+    export_zoo(configure(tmp_path, "zoo=digits_seed", "task=export", "format=raw", "zoo.models=null"))
+    again, _ = find_trials(tmp_path / "exports" / "digits_seed_raw")
+    assert [sorted(trial.states) for trial in again] == [[1, 2]] * 6
+
+
+def test_good_json_is_never_called_unreadable(plain):
+    trials, do_import = plain
+    rows = [json.loads(line) for line in (trials[0] / "result.json").read_text().splitlines()]
+    for row in rows:
+        row["step"] = row.pop("training_iteration")
+    (trials[0] / "result.json").write_text("\n".join(map(json.dumps, rows)))
+    _, told = do_import()
+    assert told[0][:2] == [f"result.json: line {i} has no training_iteration or epoch" for i in (1, 2)]
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -358,6 +484,11 @@ def test_an_epoch_that_hardly_a_model_has_is_left_out_and_listed(plain):
     zoo, told = do_import()
     assert zoo.epochs[-1] == 2
     assert told == {2: ["epoch 999999 left out: hardly any other model has it"]}
+    for _ in range(2):
+        shutil.rmtree(find_trials(trials[0].parent)[0][-1].path)
+    shutil.rmtree(zoo.path)
+    zoo, _ = do_import()
+    assert (zoo.n_models, zoo.epochs[-1]) == (10, 2), "one of ten is a stray, too"
 
 
 def test_what_is_mended_later_is_told_to_be_imported_again(plain):
@@ -373,17 +504,25 @@ def test_what_is_mended_later_is_told_to_be_imported_again(plain):
     }
 
 
-def test_missing_scores_and_percentages_are_listed(plain):
+def test_missing_scores_and_impossible_accuracies_are_listed(plain):
     trials, do_import = plain
-    for i, change in ((0, lambda row: row.pop("train_loss")), (1, lambda row: row.update(test_acc=57.5))):
+    changes = [
+        lambda row: row.pop("train_loss"),
+        lambda row: row.update(test_acc=57.5),
+        lambda row: row.update(train_acc=-0.1),
+    ]
+    for i, change in enumerate(changes):
         lines = [json.loads(line) for line in (trials[i] / "result.json").read_text().splitlines()]
         for line in lines:
             change(line)
         (trials[i] / "result.json").write_text("\n".join(map(json.dumps, lines)))
     zoo, told = do_import()
     assert told == {0: ["result.json has no train_loss of epochs 0 to 2"],
-                    1: ["result.json: test_acc is more than 1; it is to be a share, not a percentage"]}  # fmt: skip
-    assert "1 models" in (zoo.path / "README.md").read_text()
+                    1: ["result.json: test_acc of epochs 0 to 2 is not 0 to 1", "result.json has no test_acc of epochs 0 to 2"],
+                    2: ["result.json: train_acc of epochs 0 to 2 is not 0 to 1", "result.json has no train_acc of epochs 0 to 2"],
+                    }  # fmt: skip
+    assert zoo.models["status"].tolist() == ["partial"] + ["ok"] * 5
+    assert zoo.metrics["test_acc"].isna().tolist() == [False] * 3 + [True] * 3 + [False] * 12
 
 
 def test_a_stranger_among_the_trials_and_folders_beside_them(plain, tmp_path, capsys):
