@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 
+STOPPED = "Stopped. What is stored stays; the same command goes on from there."
+
 # In a multirun of this process: -1, then the jobs that failed; the others go on. Empty elsewhere: a failure ends the job.
 _failures_of_sweep: list[int] = []
 
@@ -28,6 +30,7 @@ _failures_of_sweep: list[int] = []
 def run(composed: DictConfig) -> None:
     """One job: a typed configuration, then the functions that `task.run` names."""
     from zoo.config import read_config
+    from zoo.console import record
     from zoo.errors import UserError
 
     try:
@@ -35,13 +38,18 @@ def run(composed: DictConfig) -> None:
         for step in config.task.run:
             resolve_name(step)(config)
     except UserError as error:
+        record.info("%s", error)
         if not _failures_of_sweep:
             fail(str(error))
         job = HydraConfig.get()
         print(f"{' '.join(job.overrides.task)}: {error}", file=sys.stderr)
         _failures_of_sweep.append(job.job.num)
     except KeyboardInterrupt:
-        fail("Stopped. What is stored stays; the same command goes on from there.", code=130)
+        record.info(STOPPED)
+        fail(STOPPED, code=130)
+    except Exception:
+        record.info("This is a fault of hyperzoo:", exc_info=True)
+        raise
 
 
 def config_type() -> type[Config]:

@@ -356,6 +356,7 @@ def work(composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from zoo.config import read_config
+    from zoo.console import record
     from zoo.errors import UserError
     from zoo.files import write_file
 
@@ -371,6 +372,7 @@ def work(composed: DictConfig) -> None:
                 resolve_name(step)(config)
         except Exception as error:
             told = str(error) if isinstance(error, UserError) else traceback.format_exc()
+            record.info("%s", told)
             (folder / "failure.txt").write_text(told)
             raise
         if _state(zoo) == state:  # it is done for what the zoo was when it began

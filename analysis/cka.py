@@ -14,6 +14,7 @@ from torch import Tensor
 
 from analysis.pairs import BLOCK, all_pairs
 from zoo.architecture import Activation, Architecture, Layer
+from zoo.console import Progress
 
 AT_ONCE = 50  # models whose activations are in memory at once
 DEAD = 1e-6  # a layer whose outputs vary by less than this share of their size over the images is dead
@@ -34,11 +35,13 @@ def grams(arch: Architecture, weights: Tensor, rows: pd.DataFrame, images: Tenso
     """
     n, m = len(weights), len(images)
     found = np.zeros((_layers(arch), n, m * m), np.float32)
-    for activation, places in rows.reset_index(drop=True).groupby("activation", sort=False).groups.items():
-        for first in range(0, len(places), AT_ONCE):
-            some = places[first : first + AT_ONCE].tolist()
-            for layer, outputs in enumerate(layer_outputs(arch, weights[some], images, str(activation))):
-                found[layer, some] = _gram(outputs)
+    with Progress(f"layers of models on {m} images", n, "models") as progress:
+        for activation, places in rows.reset_index(drop=True).groupby("activation", sort=False).groups.items():
+            for first in range(0, len(places), AT_ONCE):
+                some = places[first : first + AT_ONCE].tolist()
+                for layer, outputs in enumerate(layer_outputs(arch, weights[some], images, str(activation))):
+                    found[layer, some] = _gram(outputs)
+                progress.advance(len(some))
     return found
 
 

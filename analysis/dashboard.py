@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from zoo.console import console
 from zoo.errors import UserError
 from zoo.files import write_file
-from zoo.training import QUANTILES, console
+from zoo.training import QUANTILES
 
 NAME = "hyperzoo"
 

@@ -18,6 +18,7 @@ from scipy.spatial.distance import squareform
 
 from analysis.figures import COLOURS, STYLE
 from zoo import Zoo
+from zoo.console import console
 from zoo.schema import FACTORS
 
 EPOCHS = 12  # at most, evenly spaced, the last among them
@@ -38,9 +39,12 @@ def weights_map(zoo: Zoo, models: np.ndarray, states: int) -> pd.DataFrame:
     Returns:
         One row a state: model_id, epoch, test_acc, the generating factors, and x, y.
     """
+    console.print(
+        "Mapping the weights with UMAP, which is compiled first: about 15 s.", highlight=False, soft_wrap=True
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImportWarning)  # it misses TensorFlow, which is for something else
-        import umap  # takes about 15 s the first time
+        import umap
 
     epochs = [zoo.epochs[i] for i in np.unique(np.linspace(0, len(zoo.epochs) - 1, EPOCHS).round().astype(int))]
     states = min(states, BYTES // (4 * zoo.n_parameters))

@@ -23,6 +23,7 @@ from scipy.spatial.distance import squareform
 
 from analysis.agreement import disagreement, error_overlap, pairwise_disagreement
 from zoo import Zoo
+from zoo.console import console
 from zoo.copies import copied
 from zoo.errors import UserError
 from zoo.files import reading
@@ -30,7 +31,7 @@ from zoo.images import ImageData, Images
 from zoo.manifest import read_listed, write_listed
 from zoo.networks import outputs_by_part, predictions
 from zoo.schema import check_columns
-from zoo.training import console, read_images
+from zoo.training import read_images
 
 PEERS = 100  # models of the zoo that its own disagreement is measured on, held-out ones first
 APART = 0.05  # how far their accuracy may be from the population's, or as far as its standard deviation

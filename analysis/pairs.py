@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from zoo.console import tracked
+
 BLOCK = 500  # models
 
 
@@ -21,7 +23,7 @@ def all_pairs(n: int, measure: Callable[[slice, slice], np.ndarray], block: int 
         float32 [n (n - 1) / 2], in the order of `numpy.triu_indices(n, 1)`; empty for one model.
     """
     parts = [np.zeros(0, np.float32)]
-    for first in range(0, n, block):
+    for first in tracked(range(0, n, block), f"comparing {n} models with each other", f"blocks of {block}"):
         values = measure(slice(first, min(first + block, n)), slice(first, n))
         parts.append(values[np.triu_indices(len(values), 1, values.shape[1])].astype(np.float32))
     return np.concatenate(parts)

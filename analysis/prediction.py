@@ -4,6 +4,7 @@ beginning, and whether what was learnt on one zoo holds on another."""
 from __future__ import annotations
 
 import logging
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 from analysis.measures import in_parts, viable_models
 from analysis.probes import PROBES, split_of
 from zoo import Zoo
+from zoo.console import tracked
 from zoo.errors import UserError, naming
 from zoo.model_dataset import ModelDataset
 from zoo.plugins import find
@@ -34,16 +36,15 @@ def probes_table(config: Any, zoo: Zoo) -> pd.DataFrame:
     states, features = _states(config, zoo, probe_epochs(config, zoo), chosen.targets)
     published = pd.read_csv(PUBLISHED)
     published = published[(published["zoo"] == zoo.name) & (published["table"] == 3)].set_index(["feature", "column"])
-    lines = []
-    for feature, values in features.items():
-        for target in _varying(states, chosen.targets):
-            splits = [split_of(values, states, target, split) for split in ("train", "val", "test")]
-            for probe in chosen.probes:
-                same = probe == "linear" and (feature, target) in published.index
-                theirs: Any = published.loc[(feature, target)] if same else {"value": np.nan, "unclear": False}
-                if score := PROBES[probe](*splits):
-                    line = {"feature": feature, "probe": probe, "target": target, **vars(score)}
-                    lines.append(line | {"published": theirs["value"] / 100, "unclear": bool(theirs["unclear"])})
+    targets, lines = _varying(states, chosen.targets), []
+    for feature, target in tracked([*product(features, targets)], "probing weights", "pairs of feature and target"):
+        splits = [split_of(features[feature], states, target, split) for split in ("train", "val", "test")]
+        for probe in chosen.probes:
+            same = probe == "linear" and (feature, target) in published.index
+            theirs: Any = published.loc[(feature, target)] if same else {"value": np.nan, "unclear": False}
+            if score := PROBES[probe](*splits):
+                line = {"feature": feature, "probe": probe, "target": target, **vars(score)}
+                lines.append(line | {"published": theirs["value"] / 100, "unclear": bool(theirs["unclear"])})
     return pd.DataFrame(lines)
 
 
@@ -61,7 +62,8 @@ def early_table(config: Any, zoo: Zoo) -> pd.DataFrame:
     """
     last = zoo.metrics[zoo.metrics["epoch"] == zoo.epochs[-1]].set_index("model_id")["test_acc"]
     lines = []
-    for epoch in [epoch for epoch in config.analysis.early_epochs if epoch < zoo.epochs[-1]]:
+    early = [epoch for epoch in config.analysis.early_epochs if epoch < zoo.epochs[-1]]
+    for epoch in tracked(early, "foretelling the end", "epochs"):
         states, features = _states(config, zoo, [epoch], ["val_acc"])
         states = states.assign(final=last[states["model_id"]].to_numpy())
         features["validation accuracy"] = states[["val_acc"]].to_numpy(np.float64)
@@ -126,7 +128,8 @@ def across_table(config: Any, zoo: Zoo) -> pd.DataFrame:
                     f"analysis.features.{feature}: gave {known[feature].shape[1]} numbers a state of {name} and "
                     f"{values.shape[1]} of {zoo.name}, but as many are wanted"
                 )
-            for target in [t for t in _varying(fitted, chosen.targets) if t in _varying(states, chosen.targets)]:
+            targets = [t for t in _varying(fitted, chosen.targets) if t in _varying(states, chosen.targets)]
+            for target in tracked(targets, f"probing {feature} of {name} on {zoo.name}", "targets"):
                 train, val = (split_of(known[feature], fitted, target, split) for split in ("train", "val"))
                 test = split_of(values, states, target, "test")
                 for probe in chosen.probes:

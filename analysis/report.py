@@ -20,10 +20,11 @@ from analysis.novelty import VERDICTS, read_audit
 from analysis.results import abouts, read_about, read_results, tables
 from analysis.side_by_side import analysed, check_analysis
 from zoo import Zoo
+from zoo.console import console
 from zoo.errors import UserError
 from zoo.files import write_file
 from zoo.schema import is_name
-from zoo.training import console, version_of
+from zoo.training import version_of
 
 SECTIONS = {
     "init": ("Sampled networks as initialisations", "Test accuracy at epoch 0 and while networks are fine-tuned, beside models "

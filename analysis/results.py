@@ -11,11 +11,11 @@ import pandas as pd
 from rich.table import Table
 
 from analysis.statistics import QUANTILES, adjust, compare, summarise
+from zoo.console import console
 from zoo.files import reading, write_file
 from zoo.manifest import read_listed
 from zoo.schema import check_about, check_columns, is_command, parse_json, read_table
 from zoo.text import escaped
-from zoo.training import console
 
 PUBLISHED = Path(__file__).with_name(
     "published.csv"

@@ -22,11 +22,12 @@ from analysis.measures import WORDS, Measures, measure, performance, sparsity
 from analysis.prediction import PUBLISHED, across_table, check, early_table, probes_table
 from analysis.results import rich_table
 from zoo import Zoo
+from zoo.console import console
 from zoo.errors import UserError
 from zoo.images import ImageData
 from zoo.manifest import write_listed
 from zoo.schema import FACTORS
-from zoo.training import command, console, open_zoo, zoo_images
+from zoo.training import command, open_zoo, zoo_images
 
 BINS = 100  # of distributions over pairs
 SPARSITY_ROWS = 6  # epochs that are shown: of 25 each fifth

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hyperrep.symmetry import Permutations
 from zoo.architecture import Architecture, Conv, Layer, Linear
+from zoo.console import tracked
 from zoo.errors import UserError
 from zoo.manifest import read_listed, write_listed
 
@@ -79,7 +80,7 @@ def align(
 
     members = torch.arange(len(weights)) if mean_over is None else torch.as_tensor(mean_over)
     mean = matching.mean(perms, members[:1])
-    for _ in range(rounds):
+    for _ in tracked(range(rounds), f"aligning {len(weights)} models", "rounds, at most"):
         before, perms = perms, matching.match(perms, mean)
         if all(torch.equal(a, b) for a, b in zip(before, perms)):
             break

@@ -21,6 +21,7 @@ from hyperrep.states import States, read_states
 from hyperrep.training import autoencoder_hash, hyperrep_folder, in_batches, load_autoencoder, trained_description
 from zoo import Zoo
 from zoo.architecture import Architecture
+from zoo.console import Progress, console
 from zoo.copies import copied
 from zoo.engines import untrained
 from zoo.errors import UserError
@@ -31,7 +32,7 @@ from zoo.schema import FACTORS, SCORES
 from zoo.spec import deal_splits
 from zoo.start import TRAINING_FACTORS
 from zoo.store import CLASS_ACCURACY
-from zoo.training import command, console, epoch_metrics, open_zoo, print_summary, versions, zoo_images
+from zoo.training import command, epoch_metrics, open_zoo, print_summary, versions, zoo_images
 
 log = logging.getLogger(__name__)
 
@@ -344,16 +345,23 @@ def store_population(
     description = description | {"metrics": [*SCORES, *(f"{CLASS_ACCURACY}{c}" for c in range(images.classes))]}
     population = Zoo.create(Path(config.paths.root) / "zoos" / description["name"], description, rows)
     values = np.ascontiguousarray(weights, np.float32)
-    for block in population.blocks(100):
-        with block:
-            if not block.pending:
-                continue
-            part, these = values[block.first : block.last + 1], rows.iloc[block.first : block.last + 1]
-            with Networks(arch, part, these, images, config.engine) as networks:
-                metrics = epoch_metrics(*(networks.scores(getattr(images, s)) for s in ("train", "val", "test")))
-            fresh = untrained(part)
-            optimizer = {"first_moment": fresh.first_moment, "second_moment": fresh.second_moment, "step": fresh.step}
-            block.commit(0, {"weights": part}, metrics, optimizer)
+    with Progress("scoring networks", len(rows), "networks") as progress:
+        for block in population.blocks(100):
+            with block:
+                if block.pending:
+                    part, these = values[block.first : block.last + 1], rows.iloc[block.first : block.last + 1]
+                    with Networks(arch, part, these, images, config.engine) as networks:
+                        metrics = epoch_metrics(
+                            *(networks.scores(getattr(images, s)) for s in ("train", "val", "test"))
+                        )
+                    fresh = untrained(part)
+                    optimizer = {
+                        "first_moment": fresh.first_moment,
+                        "second_moment": fresh.second_moment,
+                        "step": fresh.step,
+                    }
+                    block.commit(0, {"weights": part}, metrics, optimizer)
+            progress.advance(len(block.models))
     population.finalise()
     console.print(description["about"], highlight=False)
     return Zoo.open(population.path, config.arch.module)

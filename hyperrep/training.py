@@ -40,6 +40,7 @@ from hyperrep.losses import (
 from hyperrep.states import SPLITS, States, read_states
 from zoo import Zoo
 from zoo.architecture import Architecture
+from zoo.console import Progress, console
 from zoo.engines import EngineConfig
 from zoo.errors import UserError
 from zoo.files import locked, reading
@@ -48,7 +49,7 @@ from zoo.images import ImageData, Images
 from zoo.manifest import read_listed, write_listed
 from zoo.networks import Networks
 from zoo.schema import check_columns, check_hyperrep, check_progress, parse_json
-from zoo.training import console, make_loggers, open_zoo, zoo_images
+from zoo.training import make_loggers, open_zoo, zoo_images
 
 WATCHED_MODELS = 100  # whose reconstructions are evaluated on images while training, of each split
 WATCHED_IMAGES = 2000  # validation images that is done on
@@ -77,17 +78,20 @@ def train_hyperrep(config: Any) -> None:
         if missing > 0:
             (folder / "results.csv").unlink(missing_ok=True)  # those of a shorter training
             loggers = make_loggers(config, f"{zoo.name}/{config.autoencoder.name}", "hyperrep", str(folder.resolve()))
-            fit(
-                module,
-                StatesData(states["train"], config.autoencoder, module),
-                accelerator=config.trainer.accelerator,
-                epochs=missing,
-                precision="bf16-mixed" if config.autoencoder.optimizer.bf16 else "32-true",
-                gradient_clip_val=config.autoencoder.optimizer.clip,
-                reload_dataloaders_every_n_epochs=1,
-                logger=loggers or False,
-                num_sanity_val_steps=0,
-            )
+            with Progress("training the autoencoder", module.steps * (module.done + missing), "steps") as progress:
+                progress.skip(module.steps * module.done)
+                fit(
+                    module,
+                    StatesData(states["train"], config.autoencoder, module),
+                    accelerator=config.trainer.accelerator,
+                    epochs=missing,
+                    progress=progress,
+                    precision="bf16-mixed" if config.autoencoder.optimizer.bf16 else "32-true",
+                    gradient_clip_val=config.autoencoder.optimizer.clip,
+                    reload_dataloaders_every_n_epochs=1,
+                    logger=loggers or False,
+                    num_sanity_val_steps=0,
+                )
         autoencoder = load_autoencoder(folder, config.autoencoder, zoo)
         try:
             results = read_results(folder / "results.csv")

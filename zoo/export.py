@@ -23,12 +23,13 @@ import pandas as pd
 from rich.progress import track
 
 from zoo.config import Config
+from zoo.console import console
 from zoo.errors import UserError
 from zoo.files import hash_of, locked, read_file, write_file
 from zoo.raw import published_names, write_trial
 from zoo.schema import is_command
 from zoo.store import Zoo
-from zoo.training import console, open_zoo
+from zoo.training import open_zoo
 
 CSV_PARAMETERS = 100_000  # a row of weights is text
 NEEDS = {"hub": "huggingface_hub", "croissant": "mlcroissant"}

@@ -9,10 +9,31 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
+from zoo.console import Progress
+
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its remarks are about things that we do ourselves
 
 
-def fit(module: pl.LightningModule, data: Any = None, *, accelerator: str, epochs: int, **options: Any) -> None:
+class _Told(pl.Callback):
+    """Every step counts as one of a progress."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """A step is done."""
+        self.progress.advance()
+
+
+def fit(
+    module: pl.LightningModule,
+    data: Any = None,
+    *,
+    accelerator: str,
+    epochs: int,
+    progress: Progress | None = None,
+    **options: Any,
+) -> None:
     """Train a module in this process on one device; what is stored is stored by the module itself.
 
     Args:
@@ -20,6 +41,7 @@ def fit(module: pl.LightningModule, data: Any = None, *, accelerator: str, epoch
         data: a loader or data module; None: the module's own.
         accelerator: "cpu" or "gpu".
         epochs: how many.
+        progress: in steps; None: the module tells its own.
         options: further ones of `pytorch_lightning.Trainer`.
 
     Raises:
@@ -37,6 +59,7 @@ def fit(module: pl.LightningModule, data: Any = None, *, accelerator: str, epoch
             enable_checkpointing=False,  # ours are exact, written whole or not at all, and no pickles
             enable_progress_bar=False,
             enable_model_summary=False,
+            callbacks=[_Told(progress)] if progress else [],
             **{"logger": False, **options},
         )
         try:

@@ -92,7 +92,8 @@ def import_zoo(config: Config) -> None:
     problems |= {name: ["is no part of a published zoo"] for name in others}
     zoo = Zoo.create(path, describe(config, arch, last_epoch(trials), trials), models)
     epochs = zoo.epochs[-1]
-    with PopulationProgress(models, epochs) as progress, reader(config.engine.threads or os.cpu_count() or 1) as read:
+    workers = config.engine.threads or os.cpu_count() or 1
+    with PopulationProgress(models, epochs, "importing") as progress, reader(workers) as read:
         for block in zoo.blocks(config.zoo.block_size or (1 if arch.is_module else MODELS_ON_CPU)):
             with block:
                 progress.skip(block)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from zoo import engines
 from zoo.architecture import Architecture
+from zoo.console import Progress
 from zoo.engines import EngineConfig, Protocol, Scores
 from zoo.errors import UserError
 from zoo.images import ImageData, Images
@@ -86,11 +87,13 @@ def outputs_by_part(
     buffers: np.ndarray | None = None,
 ) -> Iterator[Tensor]:
     """Logits of many networks, `AT_ONCE` at a time: float32 [part of n, images, classes]. Arguments as of `Networks`."""
-    for first in range(0, len(weights), AT_ONCE):
-        part = slice(first, first + AT_ONCE)
-        some = None if buffers is None else buffers[part]
-        with Networks(arch, weights[part], rows.iloc[part], data, config, device, some) as networks:
-            yield networks.outputs(images)
+    with Progress(f"running networks on {len(images)} images", len(weights), "networks") as progress:
+        for first in range(0, len(weights), AT_ONCE):
+            part = slice(first, first + AT_ONCE)
+            some = None if buffers is None else buffers[part]
+            with Networks(arch, weights[part], rows.iloc[part], data, config, device, some) as networks:
+                yield networks.outputs(images)
+            progress.advance(len(weights[part]))
 
 
 def predictions(

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from zoo.config import derive, folder_problems
+from zoo.console import console
 from zoo.errors import UserError, naming
 from zoo.files import locked
 from zoo.images import ImageData
@@ -23,7 +24,7 @@ from zoo.networks import MOST_APART, accuracies_apart
 from zoo.spec import SCHEDULES
 from zoo.start import TRAINING_FACTORS
 from zoo.store import Zoo
-from zoo.training import command, console, open_zoo, train_zoo, zoo_images
+from zoo.training import command, open_zoo, train_zoo, zoo_images
 
 # Options of each kind.
 KINDS = {"vd": {"divergence_rate"}, "magnitude": {"share", "steps"}}

@@ -20,14 +20,13 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from torch.utils.data import DataLoader
 
 from zoo import Zoo, engines
 from zoo.architecture import Architecture
 from zoo.config import MOST_NAMES, Config, training_conditions
+from zoo.console import Progress, console, duration
 from zoo.engines import Engine, Population, Protocol, Scores
 from zoo.engines.engine import ADAM_BETAS, ADAM_EPS, MOMENTUM
 from zoo.engines.torch_engine import LANES
@@ -41,8 +40,6 @@ from zoo.schema import SCORES
 from zoo.spec import model_table, shard_of, spec_size
 from zoo.start import Start
 from zoo.store import CLASS_ACCURACY, Block
-
-console = Console(markup=False, emoji=False)  # what is printed may be a text of a stranger's store
 
 MODELS_ON_CPU, MODELS_ON_GPU = 100, 1000  # models a block; a kill costs at most one epoch of one block
 CHUNKS = 50  # pieces an epoch is trained in, so that progress shows and an interrupt is heard
@@ -646,75 +643,37 @@ def close(loggers: list[Logger]) -> None:
 
 
 class PopulationProgress:
-    """Models × epochs done, rate, time left and mean accuracy: a bar on a terminal, else a line now and then.
+    """The progress of a zoo, in models × epochs, with the mean accuracy of the models at work.
 
     Args:
         models: the zoo's models.
         epochs: the last epoch.
+        what: is done with them.
     """
 
-    SECONDS_A_LINE = 20.0
-
-    def __init__(self, models: pd.DataFrame, epochs: int) -> None:
-        self.total = len(models) * epochs
-        self.done = self.skipped = 0.0  # model-epochs
+    def __init__(self, models: pd.DataFrame, epochs: int, what: str = "training") -> None:
         self.states = 0  # committed in this run: the step of the block curves
-        self.began = self.last_line = time.monotonic()
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total} models × epochs"),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[accuracy]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.task = self.bar.add_task("training", total=self.total, rate="", accuracy="")
+        self.shown = Progress(what, len(models) * epochs, "models × epochs")
 
     def __enter__(self) -> PopulationProgress:
-        self.bar.start()
+        self.shown.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        self.shown.__exit__()
 
     def skip(self, block: Block) -> None:
         """Count what a block has already."""
-        stored = len(block.models) * max(0, len(block.epochs) - 1)
-        self.done += stored
-        self.skipped += stored
-        self.bar.update(self.task, completed=self.done)
+        self.shown.skip(len(block.models) * max(0, len(block.epochs) - 1))
 
     def advance(self, block: Block, epochs: float) -> None:
         """Count a piece of an epoch of a block."""
-        self.done += len(block.models) * epochs
-        self.bar.update(self.task, completed=self.done, rate=f"{self._rate():.1f}/s")
+        self.shown.advance(len(block.models) * epochs)
 
     def committed(self, block: Block, accuracy: float) -> None:
         """Tell that an epoch of a block is stored; `accuracy` is the mean over its models, on validation images."""
         self.states += 1
-        self.bar.update(self.task, accuracy=f"mean accuracy {100 * accuracy:.1f} %")
-        if not console.is_terminal and time.monotonic() - self.last_line > self.SECONDS_A_LINE:
-            self.last_line = time.monotonic()
-            left = max(0.0, self.total - self.done) / self._rate() if self._rate() > 0 else math.inf
-            console.print(
-                f"{self.done:.0f}/{self.total} models × epochs, {self._rate():.1f}/s, {duration(left)} left, "
-                f"mean accuracy of models {block.first}-{block.last}: {100 * accuracy:.1f} %",
-                highlight=False,
-                soft_wrap=True,
-            )
-
-    def _rate(self) -> float:
-        return (self.done - self.skipped) / max(time.monotonic() - self.began, 1e-9)
-
-
-def duration(seconds: float) -> str:
-    """A time to read."""
-    if not math.isfinite(seconds):
-        return "unknown time"
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{seconds:.0f} s" if minutes < 2 else f"{minutes:.0f} min" if hours < 2 else f"{hours:.1f} h"
+        self.shown.advance(0, f"mean accuracy of models {block.first}-{block.last}: {100 * accuracy:.1f} %")
 
 
 # ------------------------------------------------------------------------------------------ summary and plan

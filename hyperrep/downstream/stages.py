@@ -12,7 +12,7 @@ import pandas as pd
 from hyperrep.samplers import sampler_class
 from zoo import Zoo
 from zoo.config import derive
-from zoo.training import console
+from zoo.console import console
 
 
 def perform(config: Any, *words: str) -> Any:

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
+from zoo.console import Progress
 from zoo.fitting import fit
 
 
@@ -32,5 +33,6 @@ def train(module: pl.LightningModule, data: TensorDataset, batch_size: int, step
     """
     rows = RandomSampler(data, replacement=True, num_samples=batch_size * steps)
     loader = DataLoader(data, sampler=BatchSampler(rows, batch_size, drop_last=False), batch_size=None)
-    fit(module, loader, accelerator=accelerator, epochs=1)
+    with Progress("training the sampler", steps, "steps") as progress:
+        fit(module, loader, accelerator=accelerator, epochs=1, progress=progress)
     module.cpu().eval()

@@ -195,6 +195,12 @@ def test_a_zoo_that_fails_does_not_stop_the_others(tmp_path):
     assert "was made with protocol.batch_size=20, now 10" in result.stderr
     assert "1 of the runs failed" in result.stderr
     assert Zoo.open(tmp_path / "outputs" / "zoos" / "digits_seed").finished
+    failed, done = (
+        file.read_text(encoding="utf-8") for file in sorted((tmp_path / "outputs" / "multiruns").glob("*/*/run.log"))
+    )
+    assert "was made with protocol.batch_size=20, now 10" in failed
+    assert "│ models " in done
+    assert "Open it with: " in done
 
 
 # SIGKILL at the n-th call of os.fsync or os.replace, or `delay` seconds after it: counted in writes, so that the

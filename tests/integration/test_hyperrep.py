@@ -16,7 +16,7 @@ from hyperrep.states import read_states
 from hyperrep.training import AutoencoderModule, Plateau, train_hyperrep
 from tests.integration.test_train_zoo import configure, hashes, train
 from tests.populations import copied
-from zoo import Zoo
+from zoo import Zoo, console
 from zoo.architecture import Architecture
 from zoo.errors import UserError
 from zoo.files import locked
@@ -53,6 +53,18 @@ def test_results_tell_seen_from_unseen(root):
     assert (results["split"].to_numpy() == splits[results["model_id"]].to_numpy()).all()
     last = zoo.metrics[zoo.metrics["epoch"] == 4].set_index("model_id")["test_acc"]
     np.testing.assert_allclose(results["accuracy"], last[results["model_id"]], atol=1e-12)
+
+
+def test_learning_and_sampling_tell_how_far_they_are(root, zoo_alone, monkeypatch, capsys):
+    monkeypatch.setattr(console, "SHORT", 0.0)
+    monkeypatch.setattr(console, "SECONDS_A_LINE", -1.0)
+    config = configure(zoo_alone, *TINY, "autoencoder.optimizer.validate_every=10", "sampler=flow30", "sampler.steps=2")
+    train_hyperrep(config)
+    sample_population(config)
+    audit_population(config)
+    told = capsys.readouterr().out
+    for words in ("the autoencoder: 1/6 steps, ", "the sampler: 1/2 steps, ", "networks: 12/12 networks, "):
+        assert words in told
 
 
 @pytest.mark.slow
