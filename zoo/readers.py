@@ -2,8 +2,8 @@
 
 A reader takes the paths of a dataset's files by key and gives both official splits:
 `{"train": (pixels, labels), "test": (pixels, labels)}` with pixels uint8 `[n, C, H, W]` in 0..255 and labels int64
-`[n]` from 0. A file that is truncated or ill-formed raises a `UserError` that names it. Members of archives are read by
-exact name into memory and never extracted, and no pickle is ever read.
+`[n]` from 0. A file that is truncated or ill-formed, or unpacks to more than any of these data sets, raises a `UserError` that
+names it. Members of archives are read by exact name into memory and never extracted, and no pickle is ever read.
 
 A reader of your own is any function of that form; name it in the dataset's YAML as `reader: package.module.function`.
 """
@@ -30,10 +30,20 @@ from zoo.errors import UserError
 Split = tuple[np.ndarray, np.ndarray]
 Splits = dict[str, Split]
 Reader = Callable[[Mapping[str, Path]], Splits]
+LARGEST = 2**30  # bytes of a file, unpacked
+LARGEST_MEMBER = 2**24  # of a zip of small pictures
 
 
 def _ill_formed(path: Path, what: str) -> UserError:
     return UserError(f"{path}: {what}; replace it by an intact copy.")
+
+
+def _unpacked(stream: gzip.GzipFile | bz2.BZ2File, path: Path) -> bytes:
+    """All that a packed file holds, up to its end, where its checksum is."""
+    data = stream.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise _ill_formed(path, f"unpacks to more than {LARGEST:,} bytes")
+    return data
 
 
 def _equally_many(path: Path, pixels: np.ndarray, labels: np.ndarray) -> Split:
@@ -61,7 +71,8 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     raw = path.read_bytes()
     if raw.startswith(GZIP_MAGIC):
         try:
-            raw = gzip.decompress(raw)
+            with gzip.open(io.BytesIO(raw)) as stream:
+                raw = _unpacked(stream, path)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise _ill_formed(path, f"damaged or truncated gzip ({error})") from error
     header = 4 + 4 * dimensions
@@ -84,6 +95,9 @@ def svhn(files: Mapping[str, Path]) -> Splits:
 
 def _read_svhn(path: Path) -> Split:
     try:
+        shapes = {name: shape for name, shape, _ in scipy.io.whosmat(str(path))}
+        if any(math.prod(shapes.get(name, ())) > LARGEST for name in ("X", "y")):
+            raise ValueError(f"X or y has more than {LARGEST:,} values")
         content = scipy.io.loadmat(str(path), variable_names=["X", "y"])
         pixels, labels = content["X"], content["y"].astype(np.int64).reshape(-1)
     except Exception as error:  # scipy raises a dozen kinds, according to where a file is damaged
@@ -104,14 +118,15 @@ def usps(files: Mapping[str, Path]) -> Splits:
 
 def _read_usps(path: Path) -> Split:
     try:
-        lines = bz2.decompress(path.read_bytes()).splitlines()
+        with bz2.open(path) as stream:
+            lines = _unpacked(stream, path).splitlines()
         # "label 1:v1 2:v2 … 256:v256": all values are written out, also zeros.
         table = np.array([line.replace(b":", b" ").split() for line in lines], dtype=np.float32)
         if table.ndim != 2 or table.shape[1] != 513 or (table[:, 1::2] != np.arange(1, 257)).any():
             raise ValueError("each line should hold a label and 256 indexed values")
         if not (abs(table[:, 2::2]) <= 1).all():
             raise ValueError("values should lie in [-1, 1]")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError) as error:
         raise _ill_formed(path, f"not a readable bzip2 file in libsvm format ({error})") from error
     # Truncated, not rounded: as torchvision's reader does, whose pixels the published zoos were trained on.
     pixels = ((table[:, 2::2] + 1) / 2 * 255).astype(np.uint8).reshape(-1, 1, 16, 16)
@@ -169,6 +184,8 @@ def _read_tar(path: Path, wanted: Collection[str]) -> dict[str, bytes]:
             for member in archive:
                 content = archive.extractfile(member) if member.isfile() and member.name in wanted else None
                 if content is not None:
+                    if member.size > LARGEST:
+                        raise _ill_formed(path, f"{member.name} unpacks to more than {LARGEST:,} bytes")
                     members[member.name] = content.read()
             while stream.read(1 << 20):
                 pass
@@ -192,20 +209,30 @@ def tinyimagenet(files: Mapping[str, Path]) -> Splits:
     root = "tiny-imagenet-200"
     try:
         with zipfile.ZipFile(path) as archive:
-            wnids = sorted(archive.read(f"{root}/wnids.txt").decode().split())
+            wnids = sorted(_member(archive, f"{root}/wnids.txt").decode().split())
             annotations = [
-                line.split("\t") for line in archive.read(f"{root}/val/val_annotations.txt").decode().splitlines()
+                line.split("\t") for line in _member(archive, f"{root}/val/val_annotations.txt").decode().splitlines()
             ]
             # Sorted names: the order in which torchvision's ImageFolder lists the extracted files.
             names = sorted(name for name in archive.namelist() if name.endswith(".JPEG"))
             train = [(name, name.split("/")[2]) for name in names if name.startswith(f"{root}/train/")]
             test = [(f"{root}/val/images/{fields[0]}", fields[1]) for fields in annotations]
+            if not (train and test):
+                raise ValueError("it holds no images")
             return {
                 "train": _read_jpegs(archive, train, wnids, "training"),
                 "test": _read_jpegs(archive, test, wnids, "test"),
             }
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, LookupError, ValueError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile, zlib.error, EOFError, OSError, LookupError, ValueError, RuntimeError, Image.DecompressionBombError,
+    ) as error:  # fmt: skip
         raise _ill_formed(path, f"not a readable Tiny-ImageNet zip ({type(error).__name__}: {error})") from error
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    if archive.getinfo(name).file_size > LARGEST_MEMBER:
+        raise ValueError(f"{name} unpacks to more than {LARGEST_MEMBER:,} bytes")
+    return archive.read(name)
 
 
 def _read_jpegs(archive: zipfile.ZipFile, images: list[tuple[str, str]], wnids: list[str], what: str) -> Split:
@@ -214,7 +241,7 @@ def _read_jpegs(archive: zipfile.ZipFile, images: list[tuple[str, str]], wnids: 
     pixels = np.empty((len(images), 3, 64, 64), np.uint8)
     labels = np.empty(len(images), np.int64)
     for row, (name, wnid) in enumerate(tqdm(images, f"Tiny-ImageNet, {what} images", unit="image", disable=None)):
-        with Image.open(io.BytesIO(archive.read(name))) as image:
+        with Image.open(io.BytesIO(_member(archive, name))) as image:
             if image.size != (64, 64):
                 raise ValueError(f"{name} is {image.size[0]}×{image.size[1]}, should be 64×64")
             pixels[row] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)

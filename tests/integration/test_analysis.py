@@ -221,7 +221,7 @@ def test_what_imported_models_do_not_tell(root):
     accuracy = pd.read_csv(folder / "measures.csv").set_index("measure").loc["accuracy"]
     assert accuracy["n"] == 22
     assert np.isfinite(accuracy["mean"])
-    assert "1 diverged or not whole; left out below" in (folder / "card.html").read_text()
+    assert "1 diverged; left out below" in (folder / "card.html").read_text()
     near = pd.read_csv(folder / "neighbours.csv").set_index("factor")
     assert near.loc["init", "n"] == 22
     assert near.loc["lr", "n"] == 11

@@ -424,6 +424,11 @@ def test_the_layout_of_later_zoos(plain, tmp_path):
     export_zoo(configure(tmp_path, "zoo=digits_seed", "task=export", "format=raw", "zoo.models=null"))
     again, _ = find_trials(tmp_path / "exports" / "digits_seed_raw")
     assert [sorted(trial.states) for trial in again] == [[1, 2]] * 6
+    import_zoo(configure(tmp_path, "zoo=digits_seed", "task=import", f"source={again[0].path.parent}", "zoo.models=null",
+                         "engine.threads=1", "zoo.name=again"))  # fmt: skip
+    back = Zoo.open(tmp_path / "zoos" / "again")
+    pd.testing.assert_frame_equal(back.metrics, zoo.metrics)
+    assert (back.models["status"] == "partial").all()
 
 
 def test_good_json_is_never_called_unreadable(plain):

@@ -1,5 +1,6 @@
 import bz2
 import gzip
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,44 @@ def test_usps_extremes_are_black_and_white(tmp_path):
     pixels, labels = read("usps", tmp_path)["train"]
     assert labels.tolist() == [9]
     assert pixels.reshape(-1)[:4].tolist() == [0, 255, 0, 255]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_unpacks_to_more_than_a_data_set_is_refused(name, tmp_path, monkeypatch):
+    """A bomb of gigabytes, by way of a small limit."""
+    WRITERS[name](tmp_path)
+    read(name, tmp_path)
+    monkeypatch.setattr(readers, "LARGEST", 50)
+    monkeypatch.setattr(readers, "LARGEST_MEMBER", 50)
+    with pytest.raises(UserError, match=r"unpacks to more than 50 bytes|more than 50 values"):
+        read(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [({}, "There is no item named"), ({"wnids.txt": "", "val/val_annotations.txt": ""}, "holds no images")],
+)
+def test_an_empty_zip_is_refused(members, said, tmp_path):
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
+        for name, text in members.items():
+            archive.writestr(f"tiny-imagenet-200/{name}", text)
+    with pytest.raises(UserError, match=rf"empty\.zip: .*{said}"):
+        readers.tinyimagenet({"archive": tmp_path / "empty.zip"})
+
+
+def test_a_picture_of_a_gigapixel_is_refused(tmp_path):
+    dataset_files.write_tinyimagenet(tmp_path)
+    path = next(iter(files_of("tinyimagenet", tmp_path).values()))
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    large = next(name for name in sorted(members) if name.endswith(".JPEG"))
+    size = members[large].index(b"\xff\xc0") + 5
+    members[large] = members[large][:size] + b"\xff\xdc\xff\xdc" + members[large][size + 4 :]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(UserError, match="DecompressionBombError"):
+        read("tinyimagenet", tmp_path)
 
 
 def test_archive_member_is_wanted_by_exact_name(tmp_path):
