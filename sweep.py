@@ -551,21 +551,22 @@ def plan(sweep: Sweep) -> Any:
     from rich.table import Table
 
     from zoo.config import machine_problems
-    from zoo.training import architecture, duration, estimate, in_bytes, seconds_an_image, zoo_models
+    from zoo.training import Pace, architecture, estimate, in_bytes, measure_pace, zoo_models
 
     table = Table()
     for column in ("zoo", "jobs", "models", "states", "on disk", "time on a machine like this"):
         table.add_column(column, justify="left" if column == "zoo" else "right")
-    paces: dict[str, float] = {}
+    paces: dict[str, Pace | None] = {}
     missing = Counter(job.zoo for stage in sweep.asked.stages for job in sweep.missing(stage))
     for zoo, config in sweep.configs.items():
         arch = architecture(config)
         models, start = zoo_models(config, arch)
         found, pace = estimate(config, arch, models), json.dumps([arch.to_dict(), config.engine.name])
         if pace not in paces:
-            paces[pace] = float("nan") if machine_problems(config) else seconds_an_image(config, arch, models, start)
-        seconds = duration(found.images * paces[pace])
-        table.add_row(zoo, str(missing[zoo]), str(found.models), f"{found.states:,}", in_bytes(found.size), seconds)
+            paces[pace] = None if machine_problems(config) else measure_pace(config, arch, models, start)
+        here = paces[pace]
+        taken = here.duration(found) if here else "unknown time"
+        table.add_row(zoo, str(missing[zoo]), str(found.models), f"{found.states:,}", in_bytes(found.size), taken)
     return Group(f"Sweep {sweep.asked.name}: jobs to do, and the whole of each zoo", table)
 
 

@@ -15,6 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.statistics import ALPHA, adjust, compare
+
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
 MARKERS = "osD^vPX*"
 STYLE = {
@@ -62,10 +64,28 @@ def over_epochs(rows: pd.DataFrame, where: str, at: int = 0) -> Figure:
     left.legend(loc="lower right")
     _boxes(right, first)
     right.set(xlabel=f"test accuracy (%) at epoch {at}")
-    best = max(first, key=lambda method: first[method].mean())
     when = "before any training" if at == 0 else f"after {at} epoch{'s' * (at > 1)}"
-    figure.suptitle(f"{where}: {when}, {best} is best with {first[best].mean():.1f} %", x=0.01, ha="left")
+    figure.suptitle(f"{where}: {when}, {said_of_best(first)}", x=0.01, ha="left")
     return figure
+
+
+def said_of_best(samples: dict[str, np.ndarray]) -> str:
+    """Which method is best, in a title, or that tests show none to be.
+
+    The highest mean is called best only if it differs from every other method (`compare`, adjusted after Holm over these).
+    """
+    finite = {method: values[np.isfinite(values)] for method, values in samples.items()}
+    finite = {method: values for method, values in finite.items() if len(values)}
+    if not finite:
+        return "no network has a finite accuracy"
+    best = max(finite, key=lambda method: finite[method].mean())
+    tested = [compare(finite[best], values) for method, values in finite.items() if method != best]
+    shown = all(p < ALPHA for p in adjust(np.array([one.p for one in tested])))
+    better = all(one.effect > 0.5 for one in tested)
+    score = f"{finite[best].mean():.1f} %"
+    if shown and better:
+        return f"{best} is best with {score}" if tested else f"{best} has {score}"
+    return f"{best} has the highest mean, {score}, but no difference to all others is shown"
 
 
 def after_one(rows: pd.DataFrame, where: str) -> Figure:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from analysis.statistics import QUANTILES, adjust, compare, summarise
+from analysis.statistics import ALPHA, QUANTILES, adjust, compare, summarise
 from zoo.console import console
 from zoo.files import reading, write_file
 from zoo.manifest import read_listed
@@ -22,7 +22,6 @@ PUBLISHED = Path(__file__).with_name(
 )  # Hyper-Representations as Generative Models (2022), Tables 1 to 4
 MOST_ROWS = 8  # values of x that a table shows
 MOST_RESULTS = 10**8  # rows of a comparison
-ALPHA = 0.05
 MEASURED = "test accuracy in %, mean ± standard deviation (n)"
 
 
@@ -121,12 +120,18 @@ def accuracy_table(results: pd.DataFrame, comparison: str, epochs: list[int]) ->
         row = cells.setdefault((epoch, method), {})
         row[name] = f"{finite.mean():.1f} ± {finite.std(ddof=0):.1f} ({len(finite)})"
         same = _published(published, comparison, source, dataset, method, epoch=epoch)
-        row[f"{name}, published"] = f"{same['mean'].iloc[0]:.1f} ± {same['std'].iloc[0]:.1f}" if len(same) else "–"
+        row[f"{name}, published"] = _with_spread(same) if len(same) else "–"
     order = {method: i for i, method in enumerate(results["method"].unique())}
     lines = sorted(cells, key=lambda key: (key[0], order[key[1]]))
     table = pd.DataFrame([{"epoch": str(epoch), "method": method, **cells[epoch, method]} for epoch, method in lines])
     empty = [name for name in table.columns if name.endswith("published") and (table[name].fillna("–") == "–").all()]
     return table.drop(columns=empty).fillna("–")
+
+
+def _with_spread(same: pd.DataFrame) -> str:
+    """A published mean and its standard deviation; "≈" where the paper gives none, and only about."""
+    mean, std = same["mean"].iloc[0], same["std"].iloc[0]
+    return f"≈ {mean:.0f}" if np.isnan(std) else f"{mean:.1f} ± {std:.1f}"
 
 
 def _published(

@@ -11,6 +11,7 @@ from scipy import stats
 
 QUANTILES = (0.0, 0.05, 0.3, 0.5, 0.7, 0.95, 1.0)
 CONFIDENCE = 0.95
+ALPHA = 0.05  # a difference is shown where the adjusted p is below
 SEED = 42  # of the bootstrap
 
 

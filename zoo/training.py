@@ -10,7 +10,9 @@ import hashlib
 import math
 import shlex
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -716,6 +718,7 @@ class Estimate:
         size: bytes on disk.
         steps: of training, over all models.
         images: that all models together are trained on, one by one.
+        evaluated: images that all models together are evaluated on.
     """
 
     models: int
@@ -723,17 +726,20 @@ class Estimate:
     size: int
     steps: int
     images: int
+    evaluated: int
 
 
 def estimate(config: Config, arch: Architecture, models: pd.DataFrame) -> Estimate:
     """What the zoo of a config takes; `models` are all of its models."""
-    train = config.dataset.protocols[config.arch.protocol].train
-    images, n = min(config.dataset.train_size or train, train), len(models)
+    split = config.dataset.protocols[config.arch.protocol]
+    images, n = min(config.dataset.train_size or split.train, split.train), len(models)
     states = n * (config.zoo.epochs + 1)
     optimizer = arch.n_parameters * (2 if (models["optimizer"] == "adam").any() else 1)
     size = 4 * (states * (arch.n_parameters + arch.n_buffers) + n * optimizer)
     epochs = n * config.zoo.epochs
-    return Estimate(n, states, size, epochs * math.ceil(images / config.zoo.batch_size), epochs * images)
+    evaluated = states * (split.val + split.test) + (states if config.metrics.train_eval else n) * images
+    steps = epochs * math.ceil(images / config.zoo.batch_size)
+    return Estimate(n, states, size, steps, epochs * images, evaluated)
 
 
 def plan_zoo(config: Config) -> None:
@@ -741,7 +747,7 @@ def plan_zoo(config: Config) -> None:
     arch = architecture(config)
     models, start = zoo_models(config, arch)
     found = estimate(config, arch, models)
-    seconds = found.images * seconds_an_image(config, arch, models, start)
+    time_taken = measure_pace(config, arch, models, start).duration(found)
     engine = engines.choose(config.engine.name, arch, *training_conditions(config))
     table = Table(title=f"Zoo {config.zoo.name}", show_header=False, title_justify="left")
     if config.zoo.published and not start:
@@ -757,32 +763,64 @@ def plan_zoo(config: Config) -> None:
     )
     table.add_row("on disk", f"about {in_bytes(found.size)}")
     table.add_row("work", f"{found.steps:,} steps of batch {config.zoo.batch_size}")
-    table.add_row("time", f"about {duration(seconds)} here with engine={engine} (training only)")
+    table.add_row("time", f"about {time_taken} here with engine={engine} (training and evaluation)")
     console.print(table, highlight=False)
 
 
-def seconds_an_image(config: Config, arch: Architecture, models: pd.DataFrame, start: Start | None) -> float:
-    """Seconds of training one model with one image on this machine, measured on random images for a moment."""
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of one model with one image on this machine: trained (fastest and slowest piece measured), and evaluated."""
+
+    fastest: float
+    slowest: float
+    evaluated: float
+
+    def duration(self, found: Estimate) -> str:
+        """The time that a zoo takes, as a range to read."""
+        evaluation = found.evaluated * self.evaluated
+        ends = [duration(found.images * pace + evaluation) for pace in (self.fastest, self.slowest)]
+        return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
+def measure_pace(config: Config, arch: Architecture, models: pd.DataFrame, start: Start | None) -> Pace:
+    """Train one block on random images for some seconds as `task=zoo` does, many steps of all its models at a time.
+
+    One step at a time would find the weights of every model outside the caches.
+    """
     rows = models.head(1 if arch.is_module else config.zoo.block_size or MODELS_ON_CPU)
-    batch = min(config.zoo.batch_size, 10)
-    pixels = torch.randint(0, 256, (20 * batch, *arch.image), dtype=torch.uint8)
+    batch = config.zoo.batch_size
+    pixels = torch.randint(0, 256, (max(20, 10_000 // batch) * batch, *arch.image), dtype=torch.uint8)
     images = Images(pixels, torch.randint(0, arch.classes, (len(pixels),)))
+    few = Images(pixels[:500], images.labels[:500])
     half = torch.full((arch.image[0],), 0.5)
-    data = ImageData("random", arch.classes, arch.image, images, images, images, half, half, AugmentConfig(), "")
+    data = ImageData("random", arch.classes, arch.image, images, few, few, half, half, AugmentConfig(), "")
     engine = engines.make(
         config.engine, arch, rows, data, Protocol(batch, 1, config.zoo.schedule), config.trainer.device
     )
-    engine.load(before_training(arch, rows, start))
-    engine.start_epoch(1)
-    engine.train(0, 1)
-    began, steps = time.monotonic(), 1
-    while steps < engine.steps_per_epoch and time.monotonic() - began < 2:
-        engine.train(steps, steps + 1)
-        steps += 1
-    engine.population()  # waits for the device
-    elapsed = time.monotonic() - began
-    engine.close()
-    return elapsed / ((steps - 1) * batch * len(rows))
+
+    def seconds(work: Callable[[], Any]) -> float:
+        began = time.monotonic()
+        work()
+        engine.population()  # waits for the device
+        return time.monotonic() - began
+
+    try:
+        engine.load(before_training(arch, rows, start))
+        engine.start_epoch(1)
+        engine.train(0, 1)  # compiles
+        engine.evaluate(few)
+        evaluated = seconds(partial(engine.evaluate, few)) / (len(few) * len(rows))
+        pieces: list[float] = []
+        done, size, began = 1, 1, time.monotonic()
+        while done + size <= engine.steps_per_epoch and time.monotonic() - began < 4:
+            took = seconds(partial(engine.train, done, done + size))
+            pieces.append(took / (size * batch * len(rows)))
+            done += size
+            if took < 0.2 and done + 2 * size <= engine.steps_per_epoch and size < 100:  # too short a piece to measure
+                size, pieces = 2 * size, []
+        return Pace(min(pieces), max(pieces), evaluated)
+    finally:
+        engine.close()
 
 
 def in_bytes(n: float) -> str:

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures import DRAW, figures
+from analysis.figures import DRAW, figures, said_of_best
 from analysis.results import (
+    accuracy_table,
     comparisons,
     differences_table,
     distance_table,
@@ -109,3 +110,21 @@ def test_every_comparison_has_a_figure_that_says_something(comparison):
     for axes in figure.axes:
         assert axes.get_xlabel()
     assert tables(pd.concat(parts), comparison, [0, 1])
+
+
+def test_a_title_names_a_best_method_only_where_a_test_shows_it():
+    random = np.random.default_rng(0)
+    low, near, high = random.normal(60, 5, 30), random.normal(61, 5, 30), random.normal(80, 5, 30)
+    assert said_of_best({"A": low, "B": near, "C": high}) == f"C is best with {high.mean():.1f} %"
+    said = said_of_best({"A": low, "B": near, "C": near + 0.5})
+    assert "is best" not in said
+    assert said.endswith("no difference to all others is shown")
+    assert said_of_best({"A": np.append(low, np.nan)}) == f"A has {low.mean():.1f} %"
+    assert "finite" in said_of_best({"A": np.array([np.nan])})
+
+
+def test_b_t_before_training_is_published():
+    rows = [("B_T", 0, model, 0.1) for model in range(3)]
+    results = pd.DataFrame(rows, columns=["method", "epoch", "model", "value"])
+    results = results.assign(x=np.nan, metric="test_acc", source="mnist_seed", dataset="mnist")
+    assert accuracy_table(results, "init", [0])["mnist_seed, published"].tolist() == ["≈ 10"]

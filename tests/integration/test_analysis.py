@@ -453,6 +453,9 @@ def test_published_rows(root):
     zoos = {file.stem for file in (run.CONFIG_DIR / "zoo").glob("*.yaml")}
     published = pd.read_csv(PUBLISHED)
     assert set(published["zoo"]) <= zoos
+    whole = published[(published["zoo"] == "stl10_m_hyp10r") & (published["value"] <= -100)]
+    assert len(whole) == 2, "printed without a decimal point"
+    assert whole["unclear"].all()
     assert published.groupby("table")["zoo"].nunique().to_dict() == {2: 27, 3: 27}
     config = configure(root, *WORDS)
     found = measure(Zoo.open(root / "zoos" / "digits_seed"), read_images(config), config)

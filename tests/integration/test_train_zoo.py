@@ -21,9 +21,22 @@ from tests.dataset_files import write_cifar10
 from tests.wandb_log import read_run
 from zoo import Zoo
 from zoo.config import Config, read_config
+from zoo.engines.fused_engine import FusedEngine
 from zoo.errors import UserError
 from zoo.initialization import initial_module
-from zoo.training import architecture, open_zoo, plan_zoo, train_zoo, version_of, versions
+from zoo.training import (
+    Pace,
+    architecture,
+    duration,
+    estimate,
+    measure_pace,
+    open_zoo,
+    plan_zoo,
+    train_zoo,
+    version_of,
+    versions,
+    zoo_models,
+)
 
 SMALL = ["zoo.models=6", "zoo.epochs=2", "dataset.train_size=60", "logger=none"]
 
@@ -326,7 +339,26 @@ def test_plan_prints_the_spec_and_writes_nothing(tmp_path, capsys):
     assert "220320" in printed  # states
     assert "2464" in printed
     assert "1,296,000,000 steps" in printed
+    assert "training and evaluation" in " ".join(printed.replace("│", "").split())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_trains_all_models_for_many_steps_at_a_time(tmp_path, monkeypatch):
+    """A step at a time finds each model's weights outside the caches, and takes longer than training does."""
+    config, trained = configure(tmp_path, "zoo=digits_seed", "zoo.models=4"), []
+    train = FusedEngine.train
+    monkeypatch.setattr(FusedEngine, "train", lambda self, *steps: trained.append(steps) or train(self, *steps))
+    arch = architecture(config)
+    models, start = zoo_models(config, arch)
+    pace = measure_pace(config, arch, models, start)
+    assert trained[-1][1] - trained[-1][0] >= 20
+    assert [first for first, _ in trained[1:]] == [last for _, last in trained[:-1]], "one step after another"
+    assert 0 < pace.fastest <= pace.slowest
+    found = estimate(config, arch, models)
+    split = config.dataset.protocols[config.arch.protocol]
+    assert found.evaluated == found.states * (split.val + split.test) + found.images // config.zoo.epochs
+    assert Pace(1.0, 1.0, 0.0).duration(found) == duration(found.images)
+    assert Pace(1.0, 2.0, 0.0).duration(found) == f"{duration(found.images)} to {duration(2 * found.images)}"
 
 
 def test_wandb_that_does_not_let_us_in_is_told(tmp_path, monkeypatch):
