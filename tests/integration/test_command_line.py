@@ -239,7 +239,7 @@ def test_killed_at_any_moment_the_same_command_gives_the_same_bytes(tmp_path):
         kind = ("inside", "between")[attempt % 2]
         delay = chance.uniform(0.0005, 0.01) if kind == "between" else 0
         code = KILL.format(
-            program=str(ROOT / "run.py"), words=SMALL, root=str(ROOT), n=chance.randint(8, 20), delay=delay
+            program=str(ROOT / "run.py"), words=SMALL, root=str(ROOT), n=chance.randint(15, 40), delay=delay
         )
         result = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300)
         if result.returncode == 0:

@@ -374,12 +374,10 @@ def test_a_damaged_checkpoint_and_a_diverged_training_are_a_sentence(zoo_alone):
         train_hyperrep(configure(zoo_alone, *words))
 
 
-def test_no_file_that_was_altered_is_used_in_silence(root, tmp_path):
+def test_no_file_that_was_altered_is_used_in_silence(zoo_alone):
     """One bit in each file: what can be made again is, with the same bytes; the rest is told."""
     words = [*TINY, "sampler=kde", "population.name=drawn"]
-    config = configure(tmp_path, *words)
-    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
-    shutil.rmtree(tmp_path / "hyperreps" / "digits_seed" / "small" / "lightning_logs", ignore_errors=True)
+    config = configure(zoo_alone, *words)
 
     def do():
         train_hyperrep(config)
@@ -387,11 +385,11 @@ def test_no_file_that_was_altered_is_used_in_silence(root, tmp_path):
         audit_population(config)
 
     do()
-    before = hashes(tmp_path)
+    before = hashes(zoo_alone)
     files = [
         file
         for folder in ("hyperreps", "audits", "zoos/drawn/weights")
-        for file in sorted((tmp_path / folder).rglob("*"))
+        for file in sorted((zoo_alone / folder).rglob("*"))
         if file.is_file() and file.name != "manifest.json"
     ]
     assert {file.suffix for file in files} == {".json", ".csv", ".safetensors"}
@@ -401,7 +399,7 @@ def test_no_file_that_was_altered_is_used_in_silence(root, tmp_path):
         file.write_bytes(content[:-40] + bytes([content[-40] ^ 1]) + content[-39:])
         try:
             do()
-            assert hashes(tmp_path) == before, file
+            assert hashes(zoo_alone) == before, file
         except UserError as error:
             told.append((file.name, f"{file} is missing or damaged (its hash" in str(error)))
             file.write_bytes(content)
