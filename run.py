@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from pkgutil import resolve_name
@@ -87,6 +88,7 @@ def main() -> None:
         problems = command_line_problems(arguments.overrides, CONFIG_DIR, arguments.multirun, config_type())
         if problems:
             fail(mistakes(problems))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever stops it is told what Ctrl-C is told
     if arguments.multirun:
         _failures_of_sweep.append(-1)
     run()

@@ -5,6 +5,7 @@ They are files, made without a network; with logger=wandb they are saved there, 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def write_dashboard(config: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_file(folder / file, text.encode())
     console.print(f"Definitions of a workspace and a report: {folder}", highlight=False, soft_wrap=True)
-    if config.logger.name == "wandb":
+    if config.logger.name == "wandb" and os.environ.get("WANDB_MODE", "online") == "online":
         for made in (workspace, report):
             made.save()
             console.print(f"In W&B: {made.url}", highlight=False, soft_wrap=True)

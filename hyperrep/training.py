@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import Logger
 from rich.table import Table
 from safetensors import SafetensorError
 from safetensors.torch import load as from_safetensors
@@ -49,7 +50,7 @@ from zoo.images import ImageData, Images
 from zoo.manifest import read_listed, write_listed
 from zoo.networks import Networks
 from zoo.schema import check_columns, check_hyperrep, check_progress, parse_json
-from zoo.training import make_loggers, open_zoo, zoo_images
+from zoo.training import close, make_loggers, open_zoo, tell, zoo_images
 
 WATCHED_MODELS = 100  # whose reconstructions are evaluated on images while training, of each split
 WATCHED_IMAGES = 2000  # validation images that is done on
@@ -77,7 +78,8 @@ def train_hyperrep(config: Any) -> None:
         missing = config.autoencoder.optimizer.epochs - module.resume()
         if missing > 0:
             (folder / "results.csv").unlink(missing_ok=True)  # those of a shorter training
-            loggers = make_loggers(config, f"{zoo.name}/{config.autoencoder.name}", "hyperrep", str(folder.resolve()))
+            name = f"{zoo.name}/{config.autoencoder.name}"
+            module.curves = make_loggers(config, name, "hyperrep", str(folder.resolve()))
             with Progress("training the autoencoder", module.steps * (module.done + missing), "steps") as progress:
                 progress.skip(module.steps * module.done)
                 fit(
@@ -89,9 +91,9 @@ def train_hyperrep(config: Any) -> None:
                     precision="bf16-mixed" if config.autoencoder.optimizer.bf16 else "32-true",
                     gradient_clip_val=config.autoencoder.optimizer.clip,
                     reload_dataloaders_every_n_epochs=1,
-                    logger=loggers or False,
                     num_sanity_val_steps=0,
                 )
+            close(module.curves)
         autoencoder = load_autoencoder(folder, config.autoencoder, zoo)
         try:
             results = read_results(folder / "results.csv")
@@ -213,6 +215,7 @@ class AutoencoderModule(pl.LightningModule):
         self.sums: dict[str, Tensor] = {}
         self.steps = max(1, len(train) // config.optimizer.batch_size)
         self.began = self.save_next = time.monotonic()
+        self.curves: list[Logger] = []  # where losses and reconstructions go, epoch by epoch
 
     # ------------------------------------------------------------------------------------------ one step
 
@@ -337,8 +340,7 @@ class AutoencoderModule(pl.LightningModule):
                 soft_wrap=True,
             )
         row = {f"train/{name}": value for name, value in means.items()} | measured
-        for logger in self.loggers:
-            logger.log_metrics(row, step=self.done)
+        tell(self.curves, lambda logger: logger.log_metrics(row, step=self.done))
         if self.done == config.epochs or time.monotonic() >= self.save_next:
             began = time.monotonic()
             self._save("last.safetensors", with_optimizer=True)

@@ -7,7 +7,9 @@ through the epochs that are still missing; every epoch is committed to the store
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
+import os
 import shlex
 import time
 from collections.abc import Callable
@@ -42,6 +44,8 @@ from zoo.schema import SCORES
 from zoo.spec import model_table, shard_of, spec_size
 from zoo.start import Start
 from zoo.store import CLASS_ACCURACY, Block
+
+log = logging.getLogger(__name__)
 
 MODELS_ON_CPU, MODELS_ON_GPU = 100, 1000  # models a block; a kill costs at most one epoch of one block
 CHUNKS = 50  # pieces an epoch is trained in, so that progress shows and an interrupt is heard
@@ -331,8 +335,7 @@ class PopulationModule(pl.LightningModule):
         self.block.commit(self.epoch, state, metrics, optimizer)
         row = {f"block/{k}": v for k, v in curve_point(pd.DataFrame(metrics)).items()}
         row |= {"block/first_model": self.block.first, "block/epoch": self.epoch}
-        for logger in self.curves:
-            logger.log_metrics(row, step=self.progress.states)
+        tell(self.curves, lambda logger: logger.log_metrics(row, step=self.progress.states))
         self.progress.committed(self.block, float(np.mean(val.accuracy if len(data.val) else test.accuracy)))
 
 
@@ -526,10 +529,25 @@ def zoo_loggers(config: Config, zoo: Zoo) -> list[Logger]:
     loggers = make_loggers(
         config, name, "sparsify" if config.arch.variational or config.zoo.pruned.share else "zoo", identity
     )
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.define_metric("zoo/*", step_metric="epoch")
+    tell(loggers, _begin)
     return loggers
+
+
+def _begin(logger: Logger) -> None:
+    if isinstance(logger, WandbLogger):
+        logger.experiment.define_metric("zoo/*", step_metric="epoch")
+
+
+def tell(loggers: list[Logger], something: Callable[[Logger], Any]) -> None:
+    """Do something with each logger. One that fails is done without from then on: curves are a convenience, states are stored."""
+    for logger in list(loggers):
+        try:
+            something(logger)
+        except Exception as error:  # a full disk, or W&B's service is gone, which has many errors of its own
+            loggers.remove(logger)
+            name = "W&B" if isinstance(logger, WandbLogger) else "the curves' file"
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            log.warning("%s cannot be written to (%s): what is still to be done is done without", name, reason)
 
 
 def make_loggers(config: Any, name: str, job_type: str, identity: str) -> list[Logger]:
@@ -559,16 +577,24 @@ def make_loggers(config: Any, name: str, job_type: str, identity: str) -> list[L
             job_type=job_type,
             id=hashlib.sha256(identity.encode()).hexdigest()[:16],
             resume="allow",
-            mode="offline" if config.logger.name == "wandb_offline" else "online",
+            mode=_wandb_mode(config),
             dir=root,
             config=asdict(config),
         )
-    except wandb.Error as error:  # no login, no network, no such team
+    except (wandb.Error, ValueError) as error:  # no login, no network, no such team, no such WANDB_MODE
         raise UserError(
-            f"logger={config.logger.name}: W&B says: {error}. Log in with `wandb login`, or use logger=wandb_offline; what is "
-            "stored stays"
+            f"logger={config.logger.name}: W&B says: {' '.join(str(error).split())}. Log in with `wandb login`, or use "
+            "logger=wandb_offline; what is stored stays"
         ) from error
     return [WandbLogger(experiment=run)]
+
+
+def _wandb_mode(config: Any) -> Any:
+    """That of `logger=`, unless the environment's WANDB_MODE says that there is to be less."""
+    here = os.environ.get("WANDB_MODE")
+    if config.logger.name == "wandb_offline":
+        return "disabled" if here == "disabled" else "offline"
+    return here or "online"
 
 
 def curve_point(metrics: pd.DataFrame) -> dict[str, float]:
@@ -595,29 +621,27 @@ def log_population(zoo: Zoo, loggers: list[Logger], artifact: str) -> None:
         artifact: of the zoo: "reference" to where it lies, "upload" of its files, or "none". A zoo that has changed is a
             new version.
     """
+    tell(loggers, lambda logger: _log_population(zoo, logger, artifact))
+
+
+def _log_population(zoo: Zoo, logger: Logger, artifact: str) -> None:
     metrics = zoo.metrics
     for epoch, rows in metrics.groupby("epoch"):
         point: dict[str, Any] = {f"zoo/{k}": v for k, v in curve_point(rows).items()} | {"epoch": int(str(epoch))}
-        for logger in loggers:
-            if isinstance(logger, WandbLogger):
-                import wandb
-
-                counts = np.histogram(rows["test_acc"].dropna(), bins=np.linspace(0, 1, 51))
-                logger.experiment.log(point | {"zoo/test_acc/histogram": wandb.Histogram(np_histogram=counts)})
-            else:
-                logger.log_metrics(point, step=int(str(epoch)))
-    last = metrics[metrics["epoch"] == zoo.epochs[-1]].drop(columns=["epoch"])
-    table = zoo.models.merge(last, on="model_id")
-    for logger in loggers:
         if isinstance(logger, WandbLogger):
             import wandb
 
-            # W&B cuts tables at 10,000 rows without a word; no published zoo comes near, but a user's may.
-            logger.experiment.log(
-                {"models": wandb.Table(dataframe=table.head(10_000).astype({"diverged_epoch": float}))}
-            )
-            if artifact != "none":
-                logger.experiment.log_artifact(_artifact(zoo, upload=artifact == "upload"))
+            counts = np.histogram(rows["test_acc"].dropna(), bins=np.linspace(0, 1, 51))
+            logger.experiment.log(point | {"zoo/test_acc/histogram": wandb.Histogram(np_histogram=counts)})
+        else:
+            logger.log_metrics(point, step=int(str(epoch)))
+    if isinstance(logger, WandbLogger):
+        last = metrics[metrics["epoch"] == zoo.epochs[-1]].drop(columns=["epoch"])
+        table = zoo.models.merge(last, on="model_id")
+        # W&B cuts tables at 10,000 rows without a word; no published zoo comes near, but a user's may.
+        logger.experiment.log({"models": wandb.Table(dataframe=table.head(10_000).astype({"diverged_epoch": float}))})
+        if artifact != "none":
+            logger.experiment.log_artifact(_artifact(zoo, upload=artifact == "upload"))
 
 
 def _artifact(zoo: Zoo, upload: bool) -> Any:
@@ -635,13 +659,14 @@ def _artifact(zoo: Zoo, upload: bool) -> Any:
 
 def close(loggers: list[Logger]) -> None:
     """End the runs of loggers."""
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            import wandb
+    tell(loggers, _end)
 
-            wandb.finish()
-        else:
-            logger.finalize("success")
+
+def _end(logger: Logger) -> None:
+    if isinstance(logger, WandbLogger):
+        logger.experiment.finish()
+    else:
+        logger.finalize("success")
 
 
 class PopulationProgress:

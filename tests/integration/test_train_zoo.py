@@ -361,6 +361,25 @@ def test_a_plan_trains_all_models_for_many_steps_at_a_time(tmp_path, monkeypatch
     assert Pace(1.0, 2.0, 0.0).duration(found) == f"{duration(found.images)} to {duration(2 * found.images)}"
 
 
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_wandb_mode_of_the_environment_is_honoured(tmp_path, monkeypatch, mode):
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_MODE", mode)
+    train(tmp_path, "logger=wandb", "zoo.models=2", "zoo.epochs=0")
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == (1 if mode == "offline" else 0)
+
+
+def test_a_logger_that_fails_is_done_without_and_the_zoo_is_finished(tmp_path, monkeypatch, caplog):
+    def gone(*_, **__):
+        raise ConnectionResetError("Connection lost")
+
+    monkeypatch.setattr("pytorch_lightning.loggers.CSVLogger.log_metrics", gone)
+    with caplog.at_level("WARNING", "zoo"):
+        zoo = train(tmp_path, "logger=csv", "zoo.models=2", "zoo.epochs=1")
+    assert zoo.finished
+    assert "cannot be written to (Connection lost)" in caplog.text
+
+
 def test_wandb_that_does_not_let_us_in_is_told(tmp_path, monkeypatch):
     def refused(**_):
         raise wandb.errors.UsageError("No API key configured.")
