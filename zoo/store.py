@@ -805,8 +805,9 @@ class Block:
         Raises:
             UserError: if another process has it open, or its files are only pointers of Git LFS.
         """
-        if self.zoo.finished and not self.problems() and not self.pending and self._is_listed():
-            self._lock = ExitStack()  # nothing is to be written, where perhaps nothing may be
+        cannot_write = self.zoo.finished and not os.access(self.path, os.W_OK)
+        if cannot_write and not self.problems() and not self.pending and self._is_listed():
+            self._lock = ExitStack()  # nothing is to be written, and nothing can be
             return self
         with ExitStack() as stack:
             busy = f"another process ({{owner}}) is training models {self.first}-{self.last} of zoo {self.zoo.name!r}"
