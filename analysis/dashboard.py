@@ -5,14 +5,13 @@ They are files, made without a network; with logger=wandb they are saved there, 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from zoo.console import console
 from zoo.errors import UserError
 from zoo.files import write_file
-from zoo.training import QUANTILES
+from zoo.training import QUANTILES, wandb_mode
 
 NAME = "hyperzoo"
 
@@ -65,7 +64,7 @@ def write_dashboard(config: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_file(folder / file, text.encode())
     console.print(f"Definitions of a workspace and a report: {folder}", highlight=False, soft_wrap=True)
-    if config.logger.name == "wandb" and os.environ.get("WANDB_MODE", "online") == "online":
+    if config.logger.name == "wandb" and wandb_mode(config) == "online":
         for made in (workspace, report):
             made.save()
             console.print(f"In W&B: {made.url}", highlight=False, soft_wrap=True)

@@ -53,11 +53,11 @@ def sample_population(config: Any) -> Zoo:
     kind = sampler_class(config.sampler.name)
     autoencoder = load_autoencoder(folder, config.autoencoder, zoo) if kind.space == "latent" else None
     description = describe_population(config, zoo, kind, folder)
-    path = Path(config.paths.root) / "zoos" / config.population.name
-    busy = f"another process ({{owner}}) is drawing population {config.population.name!r}: wait until it ends, and try again"
-    with locked(path.with_name(f".{path.name}.lock"), busy):
-        population = stored_population(config, description)
-        if population is None:
+    population = stored_population(config, description)
+    if population is None:
+        lock = Path(config.paths.root) / "zoos" / f".{config.population.name}.lock"
+        busy = f"another process ({{owner}}) is drawing population {config.population.name!r}: wait until it ends, and try again"
+        with locked(lock, busy):
             population = _drawn(config, zoo, kind, autoencoder, folder, description)
     print_summary(population)
     return population

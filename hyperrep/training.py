@@ -80,19 +80,7 @@ def train_hyperrep(config: Any) -> None:
             (folder / "results.csv").unlink(missing_ok=True)  # those of a shorter training
             name = f"{zoo.name}/{config.autoencoder.name}"
             module.curves = make_loggers(config, name, "hyperrep", str(folder.resolve()))
-            with Progress("training the autoencoder", module.steps * (module.done + missing), "steps") as progress:
-                progress.skip(module.steps * module.done)
-                fit(
-                    module,
-                    StatesData(states["train"], config.autoencoder, module),
-                    accelerator=config.trainer.accelerator,
-                    epochs=missing,
-                    progress=progress,
-                    precision="bf16-mixed" if config.autoencoder.optimizer.bf16 else "32-true",
-                    gradient_clip_val=config.autoencoder.optimizer.clip,
-                    reload_dataloaders_every_n_epochs=1,
-                    num_sanity_val_steps=0,
-                )
+            _train(module, states["train"], missing, config)
             close(module.curves)
         autoencoder = load_autoencoder(folder, config.autoencoder, zoo)
         try:
@@ -102,6 +90,23 @@ def train_hyperrep(config: Any) -> None:
             results["uses_images"] = config.autoencoder.uses_images
             write_listed(folder / "results.csv", results.to_csv(index=False).encode())
     print_results(zoo, config.autoencoder, results)
+
+
+def _train(module: AutoencoderModule, states: States, epochs: int, config: Any) -> None:
+    """Train for so many epochs more, and show how far it is."""
+    with Progress("training the autoencoder", module.steps * (module.done + epochs), "steps") as progress:
+        progress.skip(module.steps * module.done)
+        fit(
+            module,
+            StatesData(states, config.autoencoder, module),
+            accelerator=config.trainer.accelerator,
+            epochs=epochs,
+            progress=progress,
+            precision="bf16-mixed" if config.autoencoder.optimizer.bf16 else "32-true",
+            gradient_clip_val=config.autoencoder.optimizer.clip,
+            reload_dataloaders_every_n_epochs=1,
+            num_sanity_val_steps=0,
+        )
 
 
 def hyperrep_folder(config: Any) -> Path:

@@ -30,7 +30,9 @@ def facts(zoo: Zoo, models: pd.DataFrame) -> dict[str, str]:
         "generating factors": _factors(models),
         "training": _training(description.get("protocol"), zoo.epochs[-1]),
         "diverged": f"{counted['diverged']} models; they are kept, and flagged in models.parquet",
-        "partial": f"{counted['partial']} models: some states or losses are not on record" * bool(counted["partial"]),
+        "partial": f"{counted['partial']} models: some states or losses are not on record"
+        if counted["partial"]
+        else None,
         "licence": description.get("license"),
     }
     return {name: value for name, value in found.items() if value}

@@ -20,10 +20,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.progress import track
 
 from zoo.config import Config
-from zoo.console import console
+from zoo.console import console, tracked
 from zoo.errors import UserError
 from zoo.files import hash_of, locked, read_file, write_file
 from zoo.raw import published_names, write_trial
@@ -79,7 +78,7 @@ def export_raw(zoo: Zoo, folder: Path) -> str:
     metrics = zoo.metrics.sort_values(["model_id", "epoch"]).set_index("model_id")
     spec = {key: zoo.description.get(key) for key in ("name", "spec", "protocol", "dataset")}
     (folder / "config.json").write_text(json.dumps(spec, indent=1))
-    for model in _shown(range(zoo.n_models), "models"):
+    for model in tracked(range(zoo.n_models), "exporting", "models"):
         write_trial(folder, zoo, arch, models.iloc[model], metrics)
     command = zoo.description.get("command")
     words = shlex.split(command) if is_command(command) else []
@@ -100,15 +99,11 @@ def export_csv(zoo: Zoo, folder: Path) -> str:
     names = [
         f"{slot['name']}[{','.join(map(str, place))}]" for slot in zoo.layout for place in np.ndindex(*slot["shape"])
     ]
-    for epoch in _shown(zoo.epochs, "epochs"):
+    for epoch in tracked(zoo.epochs, "exporting", "epochs"):
         table = pd.DataFrame(zoo.weights(epochs=[epoch])[:, 0], columns=names)
         table.insert(0, "model_id", np.arange(zoo.n_models))
         table.to_csv(folder / f"weights-{epoch:04d}.csv", index=False)
     return "Each row of weights-*.csv is a model; columns are named after PyTorch's tensors"
-
-
-def _shown(values: Any, what: str) -> Any:
-    return track(values, what, console=console, disable=not console.is_terminal, transient=True)
 
 
 # ------------------------------------------------------------------------------------------------ the store itself

@@ -192,8 +192,7 @@ class Zoo:
         _refuse_links(path)
         if (path / "manifest.json").exists() and not os.access(path, os.W_OK):
             zoo = cls.open(path, module)
-            zoo._check_identity(description)
-            if not zoo._must_change(description) and zoo._has_rows(models):
+            if zoo._promises(description, models) == (True, True):
                 return zoo  # nothing is to be written, and nothing can be
         (path / "weights").mkdir(parents=True, exist_ok=True)
         with locked(path / ".lock"):
@@ -202,11 +201,10 @@ class Zoo:
                 _write_zoo(path, description, models)
             else:
                 zoo = cls.open(path, module)
-                zoo._check_identity(description)
-                changes, intact = zoo._must_change(description), zoo._has_rows(models)
-                if changes or not intact:
+                as_asked, intact = zoo._promises(description, models)
+                if not (as_asked and intact):
                     _remove(path / "manifest.json")  # from here on the zoo is unfinished
-                    _write_zoo(path, description if changes else zoo.description, models)
+                    _write_zoo(path, zoo.description if as_asked else description, models)
             zoo = cls.open(path, module)
             for block in zoo._blocks():
                 block._remove_if_empty()
@@ -534,11 +532,10 @@ class Zoo:
         blocks = self._blocks()
         if chosen:
             self._refuse_pending(ids, max(chosen), blocks)
-        self._refuse_unlisted(block for block in blocks if ((ids >= block.first) & (ids <= block.last)).any())
         parts = [(block, np.flatnonzero((ids >= block.first) & (ids <= block.last))) for block in blocks]
-        files = [
-            (block, places, block._listed_files(map(_epoch_file, chosen))) for block, places in parts if len(places)
-        ]
+        parts = [(block, places) for block, places in parts if len(places)]
+        self._refuse_unlisted([block for block, _ in parts])
+        files = [(block, places, block._listed_files(map(_epoch_file, chosen))) for block, places in parts]
         # Only now that files of this size are there is memory asked for.
         out = np.empty((len(ids), len(chosen), sum(stop - start for start, stop in columns)), np.float32)
         width = {"weights": self.n_parameters, "buffers": self.n_buffers}[tensor]
@@ -628,15 +625,15 @@ class Zoo:
         """Hash every file again: a sentence for each that is missing, or not as a manifest lists it."""
         found = []
         try:
-            listed = self._manifest()
-            blocks = self._blocks()
+            damages = {self.path / name: _damage(self.path / name, entry) for name, entry in self._manifest().items()}
+            found += [f"{file} {damage}" for file, damage in damages.items() if damage]
         except UserError as error:
-            return [str(error)]
-        for name, entry in listed.items():
-            if damage := _damage(self.path / name, entry):
-                found.append(f"{self.path / name} {damage}")
-        for block in blocks:
-            found += [problem for problem in block.problems() if problem not in found]
+            found.append(str(error))
+        try:
+            for block in self._blocks():
+                found += [problem for problem in block.problems() if problem not in found]
+        except UserError as error:
+            found.append(str(error))
         return found
 
     def files(self) -> list[str]:
@@ -674,10 +671,11 @@ class Zoo:
             file = self.path / "manifest.json"
             raise DamagedManifest(f"{file} is damaged ({error}): {self.redo} to write it anew") from error
 
-    def _refuse_unlisted(self, blocks: Iterable[Block]) -> None:
+    def _refuse_unlisted(self, blocks: Sequence[Block]) -> None:
         """Raise UserError if a block of a finished zoo is another one than manifest.json lists."""
-        for block in blocks if self.finished else ():
-            if not block._is_listed():
+        listed = self._manifest()
+        for block in blocks if listed else ():
+            if not block._is_in(listed):
                 raise UserError(
                     f"{block.path} is not the block that {self.path / 'manifest.json'} lists: {self.redo} to restore it"
                 )
@@ -711,6 +709,15 @@ class Zoo:
                 f"zoo {self.name!r} in {self.path} was made with {'; '.join(shown)}{more}: "
                 "choose another zoo.name (sparsify.twin of a twin, population.name of a population) or paths.root"
             )
+
+    def _promises(self, asked: dict[str, Any], models: pd.DataFrame) -> tuple[bool, bool]:
+        """Whether the zoo promises what is asked, and whether its table of models is readable and whole.
+
+        Raises:
+            UserError: if the zoo is another one, or less is asked than `_must_change` allows.
+        """
+        self._check_identity(asked)
+        return not self._must_change(asked), self._has_rows(models)
 
     def _must_change(self, asked: dict[str, Any]) -> bool:
         """Whether the zoo promises something else than is asked: more, or fewer epochs of an unfinished one. Less of a finished
@@ -806,7 +813,7 @@ class Block:
             UserError: if another process has it open, or its files are only pointers of Git LFS.
         """
         cannot_write = self.zoo.finished and not os.access(self.path, os.W_OK)
-        if cannot_write and not self.problems() and not self.pending and self._is_listed():
+        if cannot_write and not self.problems() and not self.pending and self._is_in(self.zoo._manifest()):
             self._lock = ExitStack()  # nothing is to be written, and nothing can be
             return self
         with ExitStack() as stack:
@@ -936,10 +943,10 @@ class Block:
         """What manifest.json holds."""
         return _json({"models": [self.first, self.last], "files": files})
 
-    def _is_listed(self) -> bool:
+    def _is_in(self, listed: dict[str, dict[str, Any]]) -> bool:
         """Whether the block is the one that the finished zoo's manifest lists."""
         file = self.path / "manifest.json"
-        entry = self.zoo._manifest().get(file.relative_to(self.zoo.path).as_posix())
+        entry = listed.get(file.relative_to(self.zoo.path).as_posix())
         return entry is not None and _damage(file, entry) is None
 
     def _listed_files(self, names: Iterable[str]) -> list[Path]:

@@ -577,7 +577,7 @@ def make_loggers(config: Any, name: str, job_type: str, identity: str) -> list[L
             job_type=job_type,
             id=hashlib.sha256(identity.encode()).hexdigest()[:16],
             resume="allow",
-            mode=_wandb_mode(config),
+            mode=wandb_mode(config),
             dir=root,
             config=asdict(config),
         )
@@ -589,8 +589,8 @@ def make_loggers(config: Any, name: str, job_type: str, identity: str) -> list[L
     return [WandbLogger(experiment=run)]
 
 
-def _wandb_mode(config: Any) -> Any:
-    """That of `logger=`, unless the environment's WANDB_MODE says that there is to be less."""
+def wandb_mode(config: Any) -> Any:
+    """The mode of W&B: that of `logger=`, unless the environment's WANDB_MODE says that there is to be less."""
     here = os.environ.get("WANDB_MODE")
     if config.logger.name == "wandb_offline":
         return "disabled" if here == "disabled" else "offline"
