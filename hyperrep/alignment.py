@@ -6,6 +6,7 @@ mean of all others most, as in Git Re-Basin (Ainsworth, Hayase and Srinivasa, 20
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -261,7 +262,7 @@ def save_permutations(path: Path, table: Tensor, fingerprint: str, mode: str) ->
         fingerprint: what identifies the models: another zoo, other models or another epoch have another one.
         mode: as in `align`.
     """
-    data = to_safetensors({"permutations": table.cpu().contiguous()}, {"fingerprint": fingerprint, "mode": mode})
+    data = to_safetensors({"permutations": table.cpu().contiguous()}, _about(fingerprint, mode))
     write_listed(path, data)  # two processes may keep the same alignment
 
 
@@ -273,8 +274,13 @@ def load_permutations(path: Path, fingerprint: str, mode: str) -> Tensor | None:
     try:
         read_listed(path)
         with safe_open(path, framework="pt") as tensors:
-            if tensors.metadata() != {"fingerprint": fingerprint, "mode": mode}:
+            if tensors.metadata() != _about(fingerprint, mode):
                 return None
             return tensors.get_tensor("permutations")
     except (OSError, ValueError, SafetensorError):
         return None
+
+
+def _about(fingerprint: str, mode: str) -> dict[str, str]:
+    # One key only: safetensors keeps them in a hash map, so that the same alignment would have other bytes when made again.
+    return {"of": json.dumps({"fingerprint": fingerprint, "mode": mode})}

@@ -295,3 +295,11 @@ def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch, fails):
     assert torch.equal(load_permutations(file, "abc", "weights"), old)
     save_permutations(file, new, "abc", "weights")
     assert torch.equal(load_permutations(file, "abc", "weights"), new)
+
+
+def test_the_same_alignment_has_the_same_bytes(tmp_path):
+    """However often it is made: its metadata come in one order."""
+    table = torch.zeros(5, 3, dtype=torch.int64)
+    for i in range(20):
+        save_permutations(tmp_path / f"{i}.safetensors", table, "abc", "weights")
+    assert len({(tmp_path / f"{i}.safetensors").read_bytes() for i in range(20)}) == 1
