@@ -5,15 +5,22 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
@@ -23,34 +30,54 @@ CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 
 STOPPED = "Stopped. What is stored stays; the same command goes on from there."
 
-# In a multirun of this process: -1, then the jobs that failed; the others go on. Empty elsewhere: a failure ends the job.
-_failures_of_sweep: list[int] = []
 
+def job(composed: DictConfig) -> str | None:
+    """One job: a typed configuration, then the functions that `task.run` names.
 
-@hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")
-def run(composed: DictConfig) -> None:
-    """One job: a typed configuration, then the functions that `task.run` names."""
+    Returns:
+        In a multirun: why it failed, if it did. Launchers carry that to the process that waits, from wherever the job ran; an
+        exception they would carry only for the first.
+    """
     from zoo.config import read_config
     from zoo.console import record
     from zoo.errors import UserError
 
+    hydra_config = HydraConfig.get()
     try:
-        config = read_config(composed, config_type(), HydraConfig.get().overrides.task)
-        for step in config.task.run:
-            resolve_name(step)(config)
-    except UserError as error:
-        record.info("%s", error)
-        if not _failures_of_sweep:
-            fail(str(error))
-        job = HydraConfig.get()
-        print(f"{' '.join(job.overrides.task)}: {error}", file=sys.stderr)
-        _failures_of_sweep.append(job.job.num)
+        with where_it_was_typed():
+            config = read_config(composed, config_type(), hydra_config.overrides.task)
+            for step in config.task.run:
+                resolve_name(step)(config)
     except KeyboardInterrupt:
         record.info(STOPPED)
         fail(STOPPED, code=130)
-    except Exception:
-        record.info("This is a fault of hyperzoo:", exc_info=True)
+    except Exception as error:
+        told = str(error) if isinstance(error, UserError) else traceback.format_exc()
+        record.info("%s", told)
+        if hydra_config.mode == RunMode.MULTIRUN:
+            print(f"{' '.join(hydra_config.overrides.task)}: {told}", file=sys.stderr)
+            return told
+        if isinstance(error, UserError):
+            fail(told)
         raise
+    return None
+
+
+@contextmanager
+def where_it_was_typed() -> Iterator[None]:
+    """In the folder that the command was started in, from which relative paths are taken, whatever `hydra.job.chdir` says."""
+    before = os.getcwd()
+    os.chdir(HydraConfig.get().runtime.cwd)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@hydra.main(config_path=str(CONFIG_DIR), config_name="config", version_base="1.3")
+def show(composed: DictConfig) -> None:
+    """What Hydra answers by itself: --help, --cfg and their like."""
+    job(composed)
 
 
 def config_type() -> type[Config]:
@@ -78,23 +105,71 @@ def fail(message: str, code: int = 2) -> None:
     sys.exit(code)
 
 
+def make_importable() -> None:
+    """Let jobs in other processes find these modules; and let a user's own be found where the command was started."""
+    here = str(Path(__file__).resolve().parent)
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join([here, *(path for path in paths if path not in ("", here))])
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # the last: nothing of the user's takes the place of a package
+
+
+def sweep_jobs(hydra: Any, words: Sequence[str]) -> list[tuple[str, str]]:
+    """Run all jobs of a multirun, by Hydra's launcher.
+
+    Returns:
+        Of the jobs that failed: their overrides, and why.
+    """
+    from zoo.config import first_values
+
+    words = [*words, "hydra.mode=MULTIRUN"]
+    # Not Hydra's own multirun, which composes all words with the defaults of the groups that are swept.
+    config = hydra.compose_config("config", first_values(words), RunMode.MULTIRUN, with_log_configuration=True)
+    context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
+    sweeper = Plugins.instance().instantiate_sweeper(config=config, hydra_context=context, task_function=job)
+    batches = sweeper.sweep([word for word in words if not word.startswith(("hydra.", "hydra/"))])
+    results = [result for batch in batches for result in batch]
+    return [(" ".join(result.overrides), result.return_value) for result in results if result.return_value]
+
+
 def main() -> None:
     """The command line: all mistakes are told at once, before Hydra starts anything."""
-    from zoo.config import command_line_problems, mistakes
+    from zoo.config import command_line_problems, composing, mistakes, own_folders
+    from zoo.errors import UserError
 
     arguments, unknown = get_args_parser().parse_known_args()
-    asks_hydra = arguments.help or arguments.hydra_help or arguments.shell_completion
-    if not (asks_hydra or arguments.config_dir or arguments.config_path or arguments.config_name or unknown):
-        problems = command_line_problems(arguments.overrides, CONFIG_DIR, arguments.multirun, config_type())
-        if problems:
-            fail(mistakes(problems))
+    if (
+        arguments.help or arguments.hydra_help or arguments.shell_completion or arguments.config_path
+        or arguments.config_name or unknown
+    ):  # fmt: skip
+        show()
+        return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever stops it is told what Ctrl-C is told
-    if arguments.multirun:
-        _failures_of_sweep.append(-1)
-    run()
-    if len(_failures_of_sweep) > 1:
-        fail(f"{len(_failures_of_sweep) - 1} of the runs failed; the same command tries them again.")
+    multirun = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
+    make_importable()
+    try:
+        words, folders = own_folders(arguments.overrides, arguments.config_dir)
+    except UserError as error:
+        fail(mistakes([str(error)]))
+    if problems := command_line_problems(words, CONFIG_DIR, multirun, config_type(), folders):
+        fail(mistakes(problems))
+    if arguments.cfg or arguments.info or arguments.experimental_rerun:
+        show()
+        return
+    with composing(CONFIG_DIR, folders) as hydra:
+        if not multirun:
+            hydra.run("config", job, words)
+            return
+        try:
+            failed = sweep_jobs(hydra, words)
+        except Exception as error:  # of the launcher: a job that ended without a word, or none could be started
+            fail(f"The launcher failed: {error}\nWhat is stored stays; the same command does the rest.")
+    if failed:
+        told = [f"\n{overrides}\n{why}" for overrides, why in failed]
+        fail("\n".join([*told, f"\n{len(failed)} of the runs failed; the same command tries them again."]))
 
 
 if __name__ == "__main__":
-    main()
+    import run
+
+    run.main()  # of the module, so that jobs elsewhere find `job`

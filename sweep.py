@@ -11,17 +11,18 @@ after whatever happened, does only what is missing.
     retries=2          how often what failed is tried again; default 1
     status             print how far it is, and start nothing
     --dry-run          print what would be started: jobs, states, bytes, time
+    --config-dir DIR   a folder of your own presets, beside those of conf/
     KEY=VALUE …        anything of run.py, for all of them
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
 import difflib
 import fnmatch
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -29,8 +30,8 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -45,7 +46,16 @@ from zoo.files import locked, owner_of
 STAGES = ("zoo", "sparsify", "analysis", "hyperrep", "sample", "downstream")
 PRESETS = [f"hydra/launcher={name}" for name in ("slurm", "slurm_gpu", "local")]
 PATIENCE = 600.0  # seconds that SLURM's controller may be silent
-OWN = ["zoo=", "shards=", "stages=", "retries=", "status", "--dry-run", "hydra/launcher="]  # words that run.py has not
+OWN = [
+    "zoo=",
+    "shards=",
+    "stages=",
+    "retries=",
+    "status",
+    "--dry-run",
+    "--config-dir",
+    "hydra/launcher=",
+]  # words that run.py has not
 POLL = 2.0  # seconds between looks at the queue or at locks
 LOG_LINES = 5  # of a failed job that are shown
 
@@ -53,9 +63,10 @@ LOG_LINES = 5  # of a failed job that are shown
 # ------------------------------------------------------------------------------------------------ what is asked
 
 
-def presets() -> list[str]:
-    """The names of all zoos that have a preset."""
-    return sorted(path.stem for path in (run.CONFIG_DIR / "zoo").glob("*.yaml"))
+def presets(folders: Sequence[str] = ()) -> list[str]:
+    """The names of all zoos that have a preset, in `conf/` or in one of the user's own folders."""
+    places = [run.CONFIG_DIR, *(Path(folder.removeprefix("file://")) for folder in folders)]
+    return sorted({path.stem for place in places for path in (place / "zoo").glob("*.yaml")})
 
 
 def published_zoos() -> list[str]:
@@ -63,11 +74,11 @@ def published_zoos() -> list[str]:
     return [name for name in presets() if not name.startswith("digits_") and not name.endswith("_printed")]
 
 
-def expand(patterns: str) -> list[str]:
-    """The presets that names and globs, separated by commas, stand for; `all` are the published ones."""
+def expand(patterns: str, names: Sequence[str]) -> list[str]:
+    """Which of the names some names and globs, separated by commas, stand for; `all` are the published ones."""
     found: list[str] = []
     for pattern in patterns.split(","):
-        matches = published_zoos() if pattern == "all" else fnmatch.filter(presets(), pattern)
+        matches = published_zoos() if pattern == "all" else fnmatch.filter(names, pattern)
         found += [name for name in matches or [pattern] if name not in found]  # an unknown name is told later
     return found
 
@@ -80,6 +91,7 @@ class Asked:
         zoos: names of presets.
         words: overrides of run.py that hold for all.
         hydra: overrides of Hydra, such as the launcher's.
+        folders: the user's own, of presets.
         shards, stages, retries: see above.
         status, dry_run: whether only to print.
     """
@@ -87,6 +99,7 @@ class Asked:
     zoos: list[str] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
     hydra: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
     shards: int = 1
     stages: list[str] = field(default_factory=lambda: ["zoo"])
     retries: int = 1
@@ -102,16 +115,27 @@ class Asked:
 
 def read_words(words: Sequence[str]) -> tuple[Asked, list[str]]:
     """The command line, and what is wrong with it, a sentence each."""
-    from zoo.config import did_you_mean
+    from zoo.config import did_you_mean, own_folders
+    from zoo.errors import UserError
 
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--config-dir", "-cd")
+    given, words = options.parse_known_args(words)
     asked, problems = Asked(), []
+    try:
+        words, asked.folders = own_folders(words, given.config_dir)
+    except UserError as error:
+        problems.append(str(error))
+    names = presets(asked.folders)
     for word in words:
         key, _, value = word.partition("=")
         match key:
             case "zoo":
-                asked.zoos = expand(value)
-                wrong = [name for name in asked.zoos if name not in presets()]
-                problems += [f"zoo: got {name!r}{did_you_mean(name, presets())}" for name in wrong]
+                asked.zoos = expand(value, names)
+                wrong = [name for name in asked.zoos if name not in names]
+                problems += [f"zoo: got {name!r}{did_you_mean(name, names)}" for name in wrong]
+                # What else is wrong is told of what was meant.
+                asked.zoos = [near for name in asked.zoos for near in difflib.get_close_matches(name, names, 1)]
             case "shards" | "retries":
                 least = 1 if key == "shards" else 0
                 if value.isdecimal() and int(value) >= least:
@@ -139,7 +163,7 @@ def read_words(words: Sequence[str]) -> tuple[Asked, list[str]]:
         problems.append("hydra/launcher: this one needs the extra `slurm`; pip install 'hyperzoo[slurm]'")
     if on_slurm(asked) and not shutil.which("squeue"):
         problems.append("hydra/launcher: there is no SLURM here (no squeue): start the sweep where jobs are submitted")
-    if not asked.zoos:
+    if not any(word.startswith("zoo=") for word in words):
         problems.append("zoo: is missing; names or globs separated by commas, or all; e.g. python sweep.py zoo=mnist_*")
     return asked, problems
 
@@ -174,26 +198,30 @@ class Sweep:
 
     Args:
         asked: the command line.
+        problems: what is known to be wrong with it.
 
     Raises:
-        UserError: with one line a mistake, of all zoos.
+        UserError: with one line a mistake, of the command line and of all zoos.
     """
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: Asked, problems: Sequence[str] = ()) -> None:
         from hydra import compose
         from hydra.errors import HydraException
         from yaml import YAMLError
 
-        from zoo.config import machine_problems, mistakes, read_config, sentences
+        from zoo.config import known_words, machine_problems, mistakes, read_config, sentences
         from zoo.errors import UserError
 
         self.asked = asked
         self.configs: dict[str, Any] = {}
-        problems: list[str] = []
+        good, wrong = known_words(
+            [*[f"zoo={zoo}" for zoo in asked.zoos[:1]], *asked.words, *asked.hydra], run.config_type()
+        )
+        problems = [*problems, *wrong]
         for zoo in asked.zoos:
             for stage in ["zoo", *(stage for stage in asked.stages if stage != "zoo")]:
-                words = [f"zoo={zoo}", *asked.words, f"task={stage}"]
-                if stage == "downstream" and machine_problems(self.configs[zoo]):
+                words = [f"zoo={zoo}", *(word for word in asked.words if word in good), f"task={stage}"]
+                if stage == "downstream" and (wrong or machine_problems(self.configs[zoo])):
                     continue  # its checks look at further configurations, for this machine
                 found = []
                 try:
@@ -207,14 +235,14 @@ class Sweep:
                 problems += [problem for problem in found if problem not in problems]
                 if found:
                     break
+        if problems:
+            raise UserError(mistakes(problems))
         root = next((Path(config.paths.root) for config in self.configs.values()), Path())
         self.root, self.folder = root, root / "sweeps" / asked.name
         try:
             self.multirun = self._multirun()
         except HydraException as error:
-            problems.append(f"{' '.join(asked.hydra)}: {str(error).splitlines()[0]}")
-        if problems:
-            raise UserError(mistakes(problems))
+            raise UserError(mistakes([f"{' '.join(asked.hydra)}: {' '.join(str(error).split())}"])) from error
         # The beginning of the names of its SLURM jobs: the same command elsewhere has others.
         self.queue = f"{asked.name}-{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:6]}"
 
@@ -365,17 +393,19 @@ def work(composed: DictConfig) -> None:
     with locked(folder / "lock", "another process ({owner}) is doing this job"):
         (folder / "failure.txt").unlink(missing_ok=True)
         try:
-            config: Any = read_config(composed, run.config_type(), hydra.overrides.task)
-            zoo = Path(config.paths.root) / "zoos" / config.zoo.name
-            state = _state(zoo)
-            for step in config.task.run:
-                resolve_name(step)(config)
+            with run.where_it_was_typed():
+                config: Any = read_config(composed, run.config_type(), hydra.overrides.task)
+                zoo = Path(config.paths.root) / "zoos" / config.zoo.name
+                state = _state(zoo)
+                for step in config.task.run:
+                    resolve_name(step)(config)
+                same = _state(zoo) == state
         except Exception as error:
             told = str(error) if isinstance(error, UserError) else traceback.format_exc()
             record.info("%s", told)
             (folder / "failure.txt").write_text(told)
             raise
-        if _state(zoo) == state:  # it is done for what the zoo was when it began
+        if same:  # it is done for what the zoo was when it began
             write_file(folder / "done.json", json.dumps(state).encode())
 
 
@@ -570,36 +600,20 @@ def plan(sweep: Sweep) -> Any:
     return Group(f"Sweep {sweep.asked.name}: jobs to do, and the whole of each zoo", table)
 
 
-@contextmanager
-def composing() -> Iterator[None]:
-    """Hydra ready to compose; jobs elsewhere find these modules too."""
-    from hydra import initialize_config_dir
-
-    here = str(Path(__file__).resolve().parent)
-    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    os.environ["PYTHONPATH"] = os.pathsep.join([here, *(path for path in paths if path not in ("", here))])
-    with initialize_config_dir(str(run.CONFIG_DIR), version_base="1.3"):
-        yield
-
-
 def main() -> None:
     """The command line. Exit code 0: all is done; 1: something is missing; 2: a mistake, nothing was started."""
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(__doc__)
         return
-    from zoo.config import command_line_problems, mistakes
+    from zoo.config import composing
     from zoo.errors import UserError
     from zoo.training import console
 
+    run.make_importable()
     asked, problems = read_words(sys.argv[1:])
-    if asked.zoos and not problems:
-        first = [f"zoo={asked.zoos[0]}", *asked.words, *asked.hydra]
-        problems += command_line_problems(first, run.CONFIG_DIR, kind=run.config_type(), elsewhere=True)
-    if problems:
-        run.fail(mistakes(problems))
-    with composing():
+    with composing(run.CONFIG_DIR, asked.folders, "sweep"):
         try:
-            sweep = Sweep(asked)
+            sweep = Sweep(asked, problems)
             if asked.dry_run:
                 console.print(plan(sweep))
                 return
@@ -612,7 +626,8 @@ def main() -> None:
         if asked.status and on_slurm(asked):
             print(f"{len(queued(sweep.queue))} jobs wait or run ({sweep.queue}… in squeue)")
         for job, text in failed.items():
-            print(f"\n{job.key} failed: python run.py {' '.join(job.words)}\n{text}", file=sys.stderr)
+            folders = f"hydra.searchpath=[{','.join(asked.folders)}] " if asked.folders else ""
+            print(f"\n{job.key} failed: python run.py {folders}{' '.join(job.words)}\n{text}", file=sys.stderr)
         missing = [job for stage in asked.stages for job in sweep.missing(stage)]
     if missing:
         told = "" if asked.status else "; the same command tries again what is missing"

@@ -13,6 +13,8 @@ import math
 import os
 import types
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -21,10 +23,12 @@ from typing import Any
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -46,6 +50,8 @@ class TaskConfig:
     check: list[str]  # dotted paths of functions that say what forbids it; called before anything starts
     run: list[str]  # dotted paths of the functions that do it, one after another; called with the whole configuration
     help: str
+    filed_under: list[str] = dataclasses.field(default_factory=list)  # keys whose values tell its results from others'
+    made_of: list[str] = dataclasses.field(default_factory=list)  # groups that decide what the results are
 
 
 @dataclass
@@ -397,12 +403,68 @@ def engine_refusal(config: Config, arch: Architecture) -> str | None:
 # --------------------------------------------------------------------------------------------- the command line
 
 
+# Launchers whose jobs run on this machine; those of others may be on one that has what this one lacks.
+LAUNCHERS_HERE = ("BasicLauncher", "JoblibLauncher", "LocalLauncher")
+
+# Within `TaskConfig.made_of`: how much of a result there is and how it is made, so that runs may differ in it.
+NOT_OF_THE_RESULT = {
+    "zoo": ("models", "epochs", "shard", "block_size", "license"), "engine": ("threads",), "sparsify": ("epochs",),
+}  # fmt: skip
+
+
+def own_folders(words: typing.Sequence[str], config_dir: str | None = None) -> tuple[list[str], list[str]]:
+    """The words of a command line without `hydra.searchpath`, and the folders of the user's own presets.
+
+    Args:
+        words: overrides.
+        config_dir: what `--config-dir` says.
+
+    Returns:
+        The other words, and the folders as Hydra's search path names them; absolute, for jobs that start elsewhere.
+
+    Raises:
+        UserError: if there is no such folder.
+    """
+    folders = [("--config-dir", config_dir)] if config_dir is not None else []
+    left = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key.lstrip("+") == "hydra.searchpath":
+            folders += [("hydra.searchpath", folder.strip("\"' ")) for folder in value.strip("[]").split(",")]
+        else:
+            left.append(word)
+    found = []
+    for key, folder in folders:
+        path = Path(folder.removeprefix("file://")).absolute()
+        if "://" in folder and not folder.startswith("file://"):
+            found.append(folder)
+        elif path.is_dir():
+            found.append(f"file://{path}")
+        else:
+            raise UserError(f"{key}: got {folder!r}, but there is no such folder; it holds presets as conf/ does")
+    return left, found
+
+
+@contextmanager
+def composing(config_dir: Path, folders: typing.Sequence[str] = (), name: str = "run") -> Iterator[typing.Any]:
+    """Hydra ready to compose, from `config_dir` and then the user's own folders (see `own_folders`)."""
+    with initialize_config_dir(str(config_dir), job_name=name, version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        loader: Any = hydra.config_loader
+        path = loader.get_search_path()
+        for folder in folders:
+            path.prepend("command-line", folder, SearchPathQuery("schema", None))
+        loader.repository.initialize_sources(path)
+        yield hydra
+
+
 def command_line_problems(
-    overrides: list[str],
+    overrides: typing.Sequence[str],
     config_dir: Path,
     multirun: bool = False,
     kind: type[Config] = Config,
-    elsewhere: bool = False,
+    folders: typing.Sequence[str] = (),
 ) -> list[str]:
     """All that is wrong with the overrides of a command line, a sentence each; Hydra itself would stop at the first.
 
@@ -410,66 +472,192 @@ def command_line_problems(
         overrides: e.g. ["zoo=mnist_seed", "zoo.models=64"].
         config_dir: the folder that holds config.yaml.
         multirun: whether several values of an override are a sweep. Each value is checked, though not each combination.
-        kind, elsewhere: as in `read_config`.
+        kind: as in `read_config`.
+        folders: the user's own, of presets.
     """
-    with initialize_config_dir(str(config_dir), version_base="1.3"):
+    with composing(config_dir, folders):
         good, problems = _known_words(overrides, multirun, kind)
+        elsewhere, made = multirun and _runs_elsewhere(good), []
         for chosen in _one_at_a_time(good):
+            words = [word for word in chosen if not _is_of_hydra(word)]
             found = []
             try:
-                read_config(compose("config", chosen), kind, chosen, elsewhere)
+                made.append(read_config(compose("config", chosen), kind, words, elsewhere))
             except HydraException as error:
-                found = [str(error)]
+                found = [_text(error)]
             except UserError as error:
                 found = sentences(error)
             problems += [problem for problem in found if problem not in problems]
+        if not problems:
+            problems = _sharing_problems(good, made)
     return problems
 
 
-def _known_words(words: list[str], multirun: bool, kind: type[Config]) -> tuple[list[Override], list[str]]:
-    """The words of a command line whose groups, options and keys exist, and what is wrong with the others."""
+def known_words(words: typing.Sequence[str], kind: type[Config]) -> tuple[list[str], list[str]]:
+    """The words of a command line whose groups, options and keys exist, and what is wrong with the others.
+
+    Hydra must be initialised, as it is within `composing`.
+    """
+    good, problems = _known_words(words, False, kind)
+    return [_as_text(override) for override in good], problems
+
+
+def first_values(words: typing.Sequence[str]) -> list[str]:
+    """The words of a sweep's command line with the first value of each. Hydra must be initialised."""
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    return [_as_text(override) for override in parser.parse_overrides(list(words))]
+
+
+def _known_words(words: typing.Sequence[str], multirun: bool, kind: type[Config]) -> tuple[list[Override], list[str]]:
+    """As `known_words`, but the words parsed, and in a multirun with several values."""
     problems: list[str] = []
     parsed = []
+    loader = GlobalHydra.instance().config_loader()
     for text in words:
         try:
-            parsed.append(OverridesParser.create().parse_override(text))
+            (override,) = OverridesParser.create(config_loader=loader).parse_overrides([text])
         except HydraException as error:
             problems.append(f"{text!r} cannot be read as key=value ({str(error).splitlines()[0]})")
+            continue
+        if not override.key_or_group:
+            problems.append(f"{text!r} has no key: write KEY=VALUE, without blanks around =")
+        elif override.is_sweep_override() and not multirun:
+            problems.append(f"{text}: several values are a sweep; add -m, or write a list as [a,b]")
+        elif override.is_sweep_override() and _is_of_hydra(text):
+            problems.append(f"{text}: several values, but what begins with hydra holds for all runs and has one")
+        elif override.is_interval_sweep():
+            problems.append(f"{text}: an interval has no end of values; write some, as a,b,c or range(0,10,2)")
+        elif override.is_sweep_override() and not _choices(override):
+            problems.append(
+                f"{text}: no name is like that{did_you_mean('', loader.get_group_options(override.key_or_group))}"
+            )
         else:
-            if not parsed[-1].key_or_group:
-                parsed.pop()
-                problems.append(f"{text!r} has no key: write KEY=VALUE, without blanks around =")
-            elif parsed[-1].is_sweep_override() and not multirun:
-                problems.append(f"{text}: several values are a sweep; add -m, or write a list as [a,b]")
-    loader = GlobalHydra.instance().config_loader()
+            parsed.append(override)
     groups = _groups(loader)
     good, values = [], []
     for override in parsed:
         key = override.key_or_group
-        if key.startswith("hydra"):
-            continue
         if key not in groups:
             values.append(override)
             continue
         options = loader.get_group_options(key)
         wrong = [option for option in _choices(override) if option not in options]
         problems += [f"{key}: got {option!r}{did_you_mean(option, options)}" for option in wrong]
-        if not wrong:
+        meant = [near for choice in _choices(override) for near in difflib.get_close_matches(choice, options, 1)]
+        if wrong and meant:  # what else is wrong is told of what was meant
+            (override,) = OverridesParser.create().parse_overrides([f"{key}={','.join(meant)}"])
+        if meant:
             good.append(override)
+    lines = _one_at_a_time(good)
+    first = lines[0]
+    for chosen in lines:
+        try:
+            base = _compose_all(chosen)
+        except HydraException as error:
+            hint = "; a file in conf/zoo/ begins with the line # @package _global_" if "@zoo." in str(error) else ""
+            return [], [*problems, f"{_text(error)}{hint}"]
+        except yaml.YAMLError as error:
+            return [], [*problems, f"a file in conf/ is no YAML: {' '.join(str(error).split())}"]
+        for override in list(values):
+            key = override.key_or_group
+            unknown = None if override.is_add() else _unknown_key(base, kind, key, groups)
+            if unknown:
+                swept = [word for word in chosen if word not in first]
+                problems.append(f"{key}: there is no such key with {swept[0]}" if swept else unknown)
+                values.remove(override)
+    return good + values, problems
+
+
+def _compose_all(words: list[str]) -> DictConfig:
+    """What Hydra composes, its own configuration (`hydra`) among it."""
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    return hydra.compose_config("config", words, run_mode=RunMode.RUN, from_shell=False, with_log_configuration=False)
+
+
+def _is_of_hydra(word: str) -> bool:
+    """Whether an override is of Hydra's own configuration."""
+    return word.lstrip("+~").startswith(("hydra.", "hydra/"))
+
+
+def _runs_elsewhere(overrides: list[Override]) -> bool:
+    """Whether a launcher brings jobs to other machines."""
     try:
-        base = compose("config", [_as_text(override) for override in good])
-    except HydraException as error:
-        hint = "; a file in conf/zoo/ begins with the line # @package _global_" if "@zoo." in str(error) else ""
-        return [], [*problems, f"{error}{hint}"]
-    except yaml.YAMLError as error:
-        return [], [*problems, f"a file in conf/ is no YAML: {' '.join(str(error).split())}"]
-    for override in values:
-        unknown = None if override.is_add() else _unknown_key(base, kind, override.key_or_group, groups)
-        if unknown:
-            problems.append(unknown)
-        else:
-            good.append(override)
-    return good, problems
+        launcher = _compose_all(_one_at_a_time(overrides)[0]).hydra.launcher
+    except HydraException:  # which is told elsewhere
+        return False
+    return launcher._target_.rpartition(".")[2] not in LAUNCHERS_HERE
+
+
+def _text(error: HydraException) -> str:
+    """What Hydra says, on one line."""
+    said = " ".join(str(error).split())
+    cause = str(error.__cause__).partition("\n")[0] if error.__cause__ else ""
+    return f"{said} ({cause})" if said and cause and cause not in said else said or cause
+
+
+def _sharing_problems(overrides: list[Override], configs: list[Config]) -> list[str]:
+    """Whether runs of a sweep make different things of one name, a sentence.
+
+    Args:
+        overrides: of the sweep.
+        configs: of `_one_at_a_time(overrides)`.
+    """
+    first, others, sharing = configs[0], iter(configs[1:]), []
+    for override in overrides:
+        runs = [first, *(next(others) for _ in _choices(override)[1:])]
+        made: dict[str, Any] = {}
+        if any(made.setdefault(_filed_under(run), _made_of(run)) != _made_of(run) for run in runs):
+            sharing.append(override)
+    if not sharing:
+        return []
+    swept = " ".join(override.input_line or "" for override in sharing)
+    *where, key = first.task.filed_under
+    told = f"{swept}: several runs would write to one place ({_filed_under(first)})"
+    given = any(word.startswith(f"{key}=") for word in first.overrides)
+    if given and key.partition(".")[0] in [override.key_or_group for override in sharing]:
+        return [f"{told}; leave {key}=… out"]
+    parts = [_interpolation(first, override.key_or_group) for override in sharing]
+    if None in parts:
+        return [f"{told}; start them one by one, each with a {key} of its own"]
+    name = _value(first, key) or "_".join(_value(first, part) for part in where)
+    return [f"{told}; give each its own: '{key}={'_'.join([name, *map(str, parts)])}'"]
+
+
+def _filed_under(config: Config) -> str:
+    """Under which names of the configuration the results of a run are."""
+    names = [f"{key}={_value(config, key)}" for key in config.task.filed_under if _value(config, key) is not None]
+    return " ".join([*names, f"paths.root={config.paths.root}"])
+
+
+def _made_of(config: Config) -> dict[str, Any]:
+    """What the results of a run are made of."""
+    parts = {name: dict(vars(getattr(config, name))) for name in config.task.made_of}
+    for name, part in parts.items():
+        for key in NOT_OF_THE_RESULT.get(name, ()):
+            part.pop(key)
+    return parts
+
+
+def _value(config: Config, key: str) -> Any:
+    """The value of a key such as zoo.name."""
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _interpolation(config: Config, key: str) -> str | None:
+    """How a name can hold the value of a key or group; None: it cannot."""
+    try:
+        value = _value(config, key)
+        if dataclasses.is_dataclass(value):
+            key, value = f"{key}.name", _value(config, f"{key}.name")
+    except AttributeError:
+        return None
+    if isinstance(value, list) and len(value) == 1:
+        key, value = f"{key}[0]", value[0]
+    return f"${{{key}}}" if is_name(f"x{value}") else None
 
 
 def _groups(loader: Any, parent: str = "") -> set[str]:
@@ -509,26 +697,66 @@ def _unknown_key(config: DictConfig, kind: Any, key: str, groups: set[str]) -> s
     node: Any = config
     walked = ""
     for part in key.split("."):
-        if not isinstance(node, DictConfig) or part not in node:
-            known = [str(name) for name in node] if isinstance(node, DictConfig) else []
+        inner = _inner(node)
+        if part not in inner:
+            known = [str(name) for name in inner]
             if not walked:
                 known = [*known, *(group for group in groups if not group.startswith("hydra"))]
             known = [f"{walked}{name}" for name in known if name != "hydra"]
-            if alike := _ending_in(config, key.rpartition(".")[2]):
-                near = sorted(alike, key=lambda name: name.split(".")[0] != key.split(".")[0])[:3]
+            if near := _meant(config, key, known):
                 return f"{key}: unknown key; did you mean {' or '.join(near)}?"
             if typing.get_origin(kind) is dict:
                 return f"{key}: unknown key; there are {', '.join(sorted(known))}; to add one, write +{key}=…"
             return f"{key}: unknown key{did_you_mean(f'{walked}{part}', sorted(set(known)))}"
-        node, walked = node[part], f"{walked}{part}."
+        node, walked = inner[part], f"{walked}{part}."
         kind = typing.get_type_hints(kind).get(part) if dataclasses.is_dataclass(kind) else None
     return None
 
 
-def _ending_in(config: DictConfig, name: str, walked: str = "") -> list[str]:
-    """All keys of a configuration whose last part is `name`."""
-    found = [f"{walked}{name}"] if walked and name in config else []
-    for part, node in config.items_ex(resolve=False):
-        if isinstance(node, DictConfig) and part != "hydra":
-            found += _ending_in(node, name, f"{walked}{part!s}.")
-    return found
+def _meant(config: DictConfig, key: str, beside: list[str]) -> list[str]:
+    """At most three keys of a configuration that an unknown one may have meant.
+
+    A key beside it that is spelt almost like it; or else keys anywhere with the same last part, or with the initials of its
+    words (learning_rate: lr); or else keys anywhere whose last part is spelt almost so.
+    """
+    place, _, last = key.rpartition(".")
+
+    def spelt_alike(names: list[str]) -> set[str]:
+        return set(difflib.get_close_matches(last, map(_last, names), 1, 0.8))
+
+    here = [name for name in beside if name.rpartition(".")[0] == place]
+    keys = sorted(_keys(config, key.startswith("hydra.")), key=lambda name: name.split(".")[0] != key.split(".")[0])
+    choices: list[tuple[list[str], set[str]]] = [
+        (here, spelt_alike(here)), (keys, {last}), (keys, {_initials(last)}),
+        (keys, {other for other in map(_last, keys) if _initials(other) == last}), (keys, spelt_alike(keys)),
+    ]  # fmt: skip
+    for names, alike in choices:
+        if near := [name for name in names if _last(name) in alike]:
+            return near[:3]
+    return []
+
+
+def _last(key: str) -> str:
+    """The last part of a key."""
+    return key.rpartition(".")[2]
+
+
+def _initials(name: str) -> str:
+    """Of the words of a name: lr of learning_rate. Of one word, the word."""
+    return "".join(word[:1] for word in name.split("_")) if "_" in name else name
+
+
+def _inner(node: Any) -> dict[str, Any]:
+    """What is in a node of a configuration; nothing, if it is a value."""
+    if not isinstance(node, DictConfig) or node._is_none() or node._is_missing() or node._is_interpolation():
+        return {}
+    return {str(part): inner for part, inner in node.items_ex(resolve=False)}
+
+
+def _keys(config: DictConfig, of_hydra: bool, walked: str = "") -> Iterator[str]:
+    """All keys of a configuration below its groups, of Hydra's own or of all others."""
+    for part, node in _inner(config).items():
+        if walked:
+            yield f"{walked}{part}"
+        if walked or (part == "hydra") == of_hydra:
+            yield from _keys(node, of_hydra, f"{walked}{part}.")

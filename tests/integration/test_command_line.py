@@ -1,5 +1,6 @@
 """The command line as a user meets it: `python run.py …` in a process of its own."""
 
+import os
 import random
 import shutil
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import run
 from run import config_type
 from tests.integration.test_train_zoo import hashes
 from zoo import Zoo
@@ -84,6 +86,11 @@ def test_all_mistakes_are_told_at_once_before_anything_starts(tmp_path):
         (["zoo.grid.lr=0.1"], "zoo.grid.lr: got 0.1, which is not a list; write [0.1]"),
         (["epochs=10"], "epochs: unknown key; did you mean "),
         (["zoo.lr=0.1"], "zoo.lr: unknown key; did you mean zoo.grid.lr"),
+        (["zoo.learning_rate=0.1"], "zoo.learning_rate: unknown key; did you mean zoo.grid.lr "),
+        (["zoo.wd=0.1"], "zoo.wd: unknown key; did you mean zoo.grid.weight_decay "),
+        (["zoo.optimiser=adam"], "zoo.optimiser: unknown key; did you mean zoo.grid.optimizer "),
+        (["zoo.epoch=3"], "zoo.epoch: unknown key; did you mean zoo.epochs?"),
+        (["sampler=gam", "sampler.steps=30"], "sampler: got 'gam'; did you mean gan?"),
         (["task=analysis", "analysis.features.mine=a.b"], "to add one, write +analysis.features.mine=…"),
         (["=", "mnist_seed"], "'=' has no key: write KEY=VALUE, without blanks around ="),
         (["zoo=null"], "zoo: got 'null'"),
@@ -156,6 +163,53 @@ def test_every_value_of_a_sweep_is_checked():
     assert "zoo.epochs: got -1" in told
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["seed=1,2"], "'zoo.name=digits_seed_${seed}'"),
+        (["seed=1,2", "zoo.batch_size=10,20", "zoo.name=x"], "'zoo.name=x_${seed}_${zoo.batch_size}'"),
+        (["zoo.grid.lr=[1e-3],[1e-4]"], "'zoo.name=digits_seed_${zoo.grid.lr[0]}'"),
+        (["zoo.grid.lr=[1e-3,1e-2],[1e-4]"], "start them one by one, each with a zoo.name of its own"),
+        (["zoo=digits_seed,digits_hyp10r", "zoo.name=x"], "leave zoo.name=… out"),
+        (["seed=1,2", "task=hyperrep"], "'autoencoder.name=small_${seed}'"),
+        (["sampler.bandwidth=0.1,0.2", "task=sample"], "'population.name=digits_seed_small_kde30_0_${sampler.bandwidth}'"),
+        (["sparsify.share=0.1,0.2", "sparsify=magnitude", "task=sparsify"],
+         "'sparsify.twin=digits_seed_magnitude_${sparsify.share}'"),
+        (["sampler=gan,kde", "sampler.steps=30"], "sampler.steps: there is no such key with sampler=kde"),
+        (["zoo=glob(digats_*)"], "zoo=glob(digats_*): no name is like that"),
+        (["zoo.epochs=interval(0,1)"], "zoo.epochs=interval(0,1): an interval has no end of values"),
+        (["hydra/launcher=slrm", "hydra.launcher.partition=x"], "hydra/launcher: got 'slrm'; did you mean slurm?"),
+        (["hydra/launcher=slurm", "hydra.launcher.partitoin=x"], "did you mean hydra.launcher.partition?"),
+        (["hydra/launcher=slurm", "hydra.launcher.timeout_min=abc"], "Value 'abc' of type 'str' could not be converted"),
+        (["hydra/launcher=local,joblib"], "what begins with hydra holds for all runs"),
+    ],
+)  # fmt: skip
+def test_a_mistake_of_a_multirun_is_one_sentence(overrides, said):
+    told = problems(*overrides, multirun=True)
+    assert said in told
+    assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["seed=1,2", "zoo.name=x_${seed}"], ["seed=1,2", "task=plan"], ["zoo=glob(digits_*)"],
+        ["zoo.epochs=1,2", "zoo.shard=1/2,2/2"], ["sampler=gan,flow", "sampler.steps=30", "task=sample"],
+        ["trainer=gpu", "hydra/launcher=slurm_gpu"], ["hydra.sweep.subdir=x", "hydra.job.chdir=true"],
+    ],
+)  # fmt: skip
+def test_what_is_right_in_a_multirun_passes(overrides):
+    """Also what this machine lacks, where the job runs on another one."""
+    assert problems(*overrides, multirun=True) == ""
+
+
+def test_runs_of_several_samplers_take_an_option_that_the_default_has_not(here):
+    """Each run is composed with its own sampler, and is told what it lacks."""
+    told = here("-m", "task=sample", "sampler=gan,flow", "sampler.steps=30").stderr
+    assert "2 of the runs failed" in told
+    assert "there is no zoo 'digits_seed'" in told
+
+
 def test_help_names_tasks_groups_and_overrides(tmp_path):
     text = call("--help", folder=tmp_path).stdout
     for word in ("task=plan", "zoo.models=64", "mnist_seed", "dataset: cifar10", "paths.root=DIR", "python run.py -sc"):
@@ -187,13 +241,40 @@ def test_several_zoos_with_one_command(tmp_path):
     assert subprocess.run(sweep[:2], capture_output=True, text=True).returncode == 2
 
 
-def test_a_zoo_that_fails_does_not_stop_the_others(tmp_path):
-    words = [w for w in SMALL if not w.startswith(("zoo=", "zoo.epochs"))]
-    assert call("zoo=digits_hyp10f", "zoo.epochs=1", "zoo.batch_size=20", *words, folder=tmp_path).returncode == 0
-    result = call("-m", "zoo=digits_hyp10f,digits_seed", "zoo.epochs=1", *words, folder=tmp_path)
+@pytest.fixture
+def here(tmp_path, monkeypatch, capsys):
+    """run.py in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+
+    def run_here(*words):
+        monkeypatch.setattr(sys, "argv", [str(ROOT / "run.py"), *words])
+        code = 0
+        try:
+            run.main()
+        except SystemExit as stopped:
+            code = stopped.code
+        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
+
+    return run_here
+
+
+SLOW = pytest.mark.slow  # processes of their own
+
+
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=SLOW), pytest.param("local", marks=SLOW)])
+def test_a_run_that_fails_is_told_by_every_launcher_and_does_not_stop_the_others(tmp_path, here, launcher):
+    words = [word for word in SMALL if not word.startswith(("zoo=", "zoo.epochs"))]
+    (tmp_path / "outputs" / "zoos" / "digits_hyp10f").mkdir(parents=True)
+    (tmp_path / "outputs" / "zoos" / "digits_hyp10f" / "zoo.json").write_text("{")
+    result = here("-m", "zoo=digits_hyp10f,digits_seed", "zoo.epochs=1", *words, f"hydra/launcher={launcher}")
     assert result.returncode == 2
-    assert "was made with protocol.batch_size=20, now 10" in result.stderr
-    assert "1 of the runs failed" in result.stderr
+    told = result.stderr.splitlines()
+    assert told[-1].startswith("1 of the runs failed")
+    assert told[-4].startswith("zoo=digits_hyp10f ")
+    assert "zoo.json is damaged" in told[-3]
+    assert "Traceback" not in result.stderr
     assert Zoo.open(tmp_path / "outputs" / "zoos" / "digits_seed").finished
     failed, done = (
         file.read_text(encoding="utf-8") for file in sorted((tmp_path / "outputs" / "multiruns").glob("*/*/run.log"))
@@ -201,6 +282,44 @@ def test_a_zoo_that_fails_does_not_stop_the_others(tmp_path):
     assert "was made with protocol.batch_size=20, now 10" in failed
     assert "│ models " in done
     assert "Open it with: " in done
+
+
+def test_a_fault_of_a_run_or_of_the_launcher_is_told(here, monkeypatch):
+    monkeypatch.setattr("zoo.training.plan_zoo", lambda config: 1 / 0)
+    result = here("-m", "task=plan,analysis")
+    assert result.returncode == 2
+    assert "ZeroDivisionError" in result.stderr
+    assert "2 of the runs failed" in result.stderr
+    assert "there is no zoo" in result.stderr, "the other one is told too"
+    result = here("-m", "task=plan", "hydra/launcher=local", "hydra.launcher.submitit_folder=/dev/null/no")
+    assert result.returncode == 2
+    assert "The launcher failed: " in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_folder_of_ones_own_and_a_module_beside_it(tmp_path, here):
+    """Presets and modules that lie where the command is started; and all goes there, whatever `hydra.job.chdir` says."""
+    for group in ("zoo", "arch"):
+        (tmp_path / "mine" / group).mkdir(parents=True)
+    preset = (ROOT / "conf" / "zoo" / "digits_seed.yaml").read_text().replace("digits_seed", "my_zoo")
+    (tmp_path / "mine" / "zoo" / "my_zoo.yaml").write_text(preset)
+    arch = "{name: my_net, image_size: null, protocol: plain, classes: null, layers: null, module: module_of_mine.Net}"
+    (tmp_path / "mine" / "arch" / "my_net.yaml").write_text(arch)
+    (tmp_path / "module_of_mine.py").write_text(
+        "import torch\n\nclass Net(torch.nn.Sequential):\n    def __init__(self, image, classes):\n"
+        "        super().__init__(torch.nn.Flatten(), torch.nn.Linear(image[0] * image[1] * image[2], classes))\n"
+    )
+    words = ["zoo=my_zoo", "arch=my_net", "zoo.published=null", "zoo.name=a", "zoo.grid.activation=[relu]", "zoo.models=2",
+             "zoo.epochs=1", "dataset.train_size=60", "logger=none", "paths.root=out"]  # fmt: skip
+    result = here("--config-dir", "mine", *words, "hydra.job.chdir=true")
+    assert result.returncode == 0, result.stderr
+    assert Zoo.open(tmp_path / "out" / "zoos" / "a", "module_of_mine.Net").finished
+    assert list(tmp_path.rglob("zoo.json")) == [tmp_path / "out" / "zoos" / "a" / "zoo.json"]
+    result = here("-m", "hydra.searchpath=[file://mine]", "zoo=glob(my_*)", "task=plan,export", "paths.root=out")
+    assert "1 of the runs failed" in result.stderr
+    assert "there is no zoo 'my_zoo'" in result.stderr
+    assert "unknown key; did you mean zoo.models?" in here("--config-dir", "mine", "zoo=my_zoo", "zoo.modles=1").stderr
+    assert "--config-dir: got 'none', but there is no such folder" in here("--config-dir", "none").stderr
 
 
 # SIGKILL at the n-th call of os.fsync or os.replace, or `delay` seconds after it: counted in writes, so that the

@@ -8,12 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import hydra
 import pytest
+from hydra import compose
 
 import sweep
 from run import CONFIG_DIR
 from tests.integration.test_train_zoo import configure, hashes, train
 from zoo import Zoo
+from zoo.config import composing
 from zoo.sparsify import sparsify_zoo
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +87,7 @@ def test_words_of_the_command_line():
     assert again.status
     other, _ = sweep.read_words([*words, "seed=1"])
     assert other.name != asked.name
-    assert len(sweep.expand("all")) == 27
+    assert len(sweep.expand("all", [])) == 27
 
 
 @pytest.mark.parametrize(
@@ -116,15 +119,42 @@ def test_mistakes_are_told_and_nothing_is_started(tmp_path, here, words, said):
     assert not (tmp_path / "out").exists()
 
 
-def test_composing_a_sweep_of_ten_thousand_jobs_takes_seconds():
+def test_ten_thousand_jobs_are_composed_zoo_by_zoo_and_not_job_by_job(monkeypatch):
+    composed = []
+    monkeypatch.setattr(hydra, "compose", lambda name, words: composed.append(words) or compose(name, words))
     asked, _ = sweep.read_words(["zoo=all", "shards=400", "zoo.block_size=4", "stages=zoo,sparsify"])
-    began = time.process_time()
-    with sweep.composing():
+    with composing(CONFIG_DIR):
         planned = sweep.Sweep(asked)
         jobs = [job for stage in asked.stages for job in planned.missing(stage)]
     assert len(jobs) > 10_000
     assert len({job.key for job in jobs}) == len(jobs)
-    assert time.process_time() - began < 60
+    assert len(composed) == 2 * 27
+
+
+def test_all_mistakes_are_told_at_once(here):
+    """Of the sweep's own words, of run.py's, of Hydra's, and of each zoo and stage."""
+    result = here(
+        "zoo=digits_seed,mnist_sed", "shards=0", "zoo.modles=3", "zoo.epochs=-1", "hydra/launcher=slrm",
+        "hydra.sweep.sbdir=x", "stages=zoo,analysis", "+analysis.features.w2=no.such.fn",
+    )  # fmt: skip
+    assert result.returncode == 2
+    said = [
+        "zoo: got 'mnist_sed'", "shards: got '0'", "did you mean zoo.models?", "zoo.epochs: got -1",
+        "hydra/launcher: got 'slrm'; did you mean slurm?", "did you mean hydra.sweep.subdir?",
+    ]  # fmt: skip
+    for words in said:
+        assert words in result.stderr, words
+    assert result.stderr.startswith("6 mistakes")
+
+
+@pytest.mark.parametrize("words", [["--config-dir", "mine"], ["-cd=mine"], ["hydra.searchpath=[file://mine]"]])
+def test_presets_of_ones_own_folder(tmp_path, monkeypatch, here, words):
+    (tmp_path / "mine" / "zoo").mkdir(parents=True)
+    preset = (CONFIG_DIR / "zoo" / "digits_seed.yaml").read_text().replace("digits_seed", "my_zoo")
+    (tmp_path / "mine" / "zoo" / "my_zoo.yaml").write_text(preset)
+    monkeypatch.chdir(tmp_path)
+    result = here("zoo=my_*", *words, "status")
+    assert "my_zoo" in result.stdout, result.stderr
 
 
 # ------------------------------------------------------------------------------------------------ on this machine
@@ -229,7 +259,7 @@ def test_a_twin_is_done_that_has_all_models_of_its_source(tmp_path):
     train(tmp_path, *made_of, "zoo.models=4")
     config = configure(tmp_path, *made_of, "task=sparsify")
     config.overrides = [f"paths.root={tmp_path}", "logger=none", *made_of, "task=sparsify"]
-    with sweep.composing():
+    with composing(CONFIG_DIR):
         sparsify_zoo(config)
         for stages, undone in (("sparsify", 0), ("zoo,sparsify", 1)):
             asked, _ = sweep.read_words([*made_of, f"stages={stages}", f"paths.root={tmp_path}"])
@@ -238,7 +268,7 @@ def test_a_twin_is_done_that_has_all_models_of_its_source(tmp_path):
 
 def test_marks_that_cannot_be_read_count_for_nothing(tmp_path):
     asked, _ = sweep.read_words(["zoo=digits_seed", "stages=analysis", f"paths.root={tmp_path}"])
-    with sweep.composing():
+    with composing(CONFIG_DIR):
         planned = sweep.Sweep(asked)
         (job,) = planned.missing("analysis")
         planned.marker(job).parent.mkdir(parents=True)

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -100,6 +101,20 @@ def test_a_stage_that_fails_on_slurm_is_told_and_stops_its_zoo_only(slurm, tmp_p
     assert "digits_hyp10f-zoo-1of2 failed" in result.stderr
     assert "digits_hyp10f-analysis failed" not in result.stderr, "it had nothing to analyse"
     assert (tmp_path / "analysis" / "digits_hyp10r" / "card.html").exists()
+
+
+@pytest.mark.slow
+def test_a_run_of_a_multirun_that_fails_on_slurm_is_told(slurm, tmp_path):
+    (tmp_path / "zoos" / "digits_hyp10f").mkdir(parents=True)
+    (tmp_path / "zoos" / "digits_hyp10f" / "zoo.json").write_text("{")
+    words = ["-m", "zoo=digits_hyp10f,digits_seed", *SMALL, *SLURM, f"paths.root={tmp_path}"]
+    command = [sys.executable, str(ROOT / "run.py"), *words]
+    result = subprocess.run(command, env=slurm, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 2
+    assert "zoo=digits_hyp10f" in result.stderr
+    assert "zoo.json is damaged" in result.stderr
+    assert "1 of the runs failed" in result.stderr
+    assert Zoo.open(tmp_path / "zoos" / "digits_seed").finished
 
 
 LONG = [
