@@ -279,7 +279,7 @@ def test_a_run_that_fails_is_told_by_every_launcher_and_does_not_stop_the_others
     failed, done = (
         file.read_text(encoding="utf-8") for file in sorted((tmp_path / "outputs" / "multiruns").glob("*/*/run.log"))
     )
-    assert "was made with protocol.batch_size=20, now 10" in failed
+    assert "zoo.json is damaged" in failed
     assert "│ models " in done
     assert "Open it with: " in done
 
