@@ -533,11 +533,11 @@ def _known_words(words: typing.Sequence[str], multirun: bool, kind: type[Config]
             )
         else:
             parsed.append(override)
-    groups = _groups(loader)
+    groups: Any = loader.repository  # type: ignore[attr-defined]
     good, values = [], []
     for override in parsed:
         key = override.key_or_group
-        if key not in groups:
+        if not groups.group_exists(key):
             values.append(override)
             continue
         options = loader.get_group_options(key)
@@ -560,7 +560,7 @@ def _known_words(words: typing.Sequence[str], multirun: bool, kind: type[Config]
             return [], [*problems, f"a file in conf/ is no YAML: {' '.join(str(error).split())}"]
         for override in list(values):
             key = override.key_or_group
-            unknown = None if override.is_add() else _unknown_key(base, kind, key, groups)
+            unknown = None if override.is_add() else _unknown_key(base, kind, key, loader)
             if unknown:
                 swept = [word for word in chosen if word not in first]
                 problems.append(f"{key}: there is no such key with {swept[0]}" if swept else unknown)
@@ -692,7 +692,7 @@ def _one_at_a_time(overrides: list[Override]) -> list[list[str]]:
     return lines
 
 
-def _unknown_key(config: DictConfig, kind: Any, key: str, groups: set[str]) -> str | None:
+def _unknown_key(config: DictConfig, kind: Any, key: str, loader: Any) -> str | None:
     """What is wrong with a key that the configuration does not have; None if it has it."""
     node: Any = config
     walked = ""
@@ -701,7 +701,7 @@ def _unknown_key(config: DictConfig, kind: Any, key: str, groups: set[str]) -> s
         if part not in inner:
             known = [str(name) for name in inner]
             if not walked:
-                known = [*known, *(group for group in groups if not group.startswith("hydra"))]
+                known = [*known, *(group for group in _groups(loader) if not group.startswith("hydra"))]
             known = [f"{walked}{name}" for name in known if name != "hydra"]
             if near := _meant(config, key, known):
                 return f"{key}: unknown key; did you mean {' or '.join(near)}?"

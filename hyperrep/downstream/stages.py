@@ -38,7 +38,7 @@ def of_target(config: Any, *words: str) -> Any:
 
 def sampled(config: Any, words: list[str]) -> Zoo:
     """The population of a method, drawn and audited; its autoencoder is trained before."""
-    if sampler_class(derive(config, *words).sampler.name).space == "latent":
+    if sampler_class(derive(config, "task=sample", *words).sampler.name).space == "latent":
         perform(config, "task=hyperrep", *words)
     done = perform(config, "task=sample", *words)
     return Zoo.open(Path(done.paths.root) / "zoos" / done.population.name, done.arch.module)
