@@ -31,7 +31,8 @@ def write_listed(file: Path, data: bytes) -> None:
             log.warning("%s is damaged (%s) and written anew", file.parent / MANIFEST, error)
             listed = {}
         if listed is None:
-            listed = {other.name: [hash_of(other)] for other in file.parent.iterdir() if other.is_file()}
+            files = [other for other in file.parent.glob("[!.]*") if other.is_file()]  # no locks
+            listed = {other.name: [hash_of(other)] for other in files}
         _list(file.parent, listed | {file.name: [*listed.get(file.name, []), digest]})
         write_file(file, data)
         _list(file.parent, listed | {file.name: [digest]})

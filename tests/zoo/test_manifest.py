@@ -30,6 +30,13 @@ def test_a_flipped_bit_is_told(tmp_path_factory, bit):
     assert read_listed(file) == FIRST
 
 
+def test_the_manifest_lists_what_is_written_and_no_lock(tmp_path):
+    """A lock holds who is at work, which differs from run to run."""
+    (tmp_path / "earlier").write_bytes(FIRST)
+    write_listed(tmp_path / "file", FIRST)
+    assert sorted(json.loads((tmp_path / "manifest.json").read_text())["files"]) == ["earlier", "file"]
+
+
 class Killed(BaseException):
     pass
 
