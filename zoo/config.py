@@ -516,8 +516,8 @@ def _known_words(words: typing.Sequence[str], multirun: bool, kind: type[Config]
     for text in words:
         try:
             (override,) = OverridesParser.create(config_loader=loader).parse_overrides([text])
-        except HydraException as error:
-            problems.append(f"{text!r} cannot be read as key=value ({str(error).splitlines()[0]})")
+        except HydraException:
+            problems.append(_unreadable(text, loader))
             continue
         if not override.key_or_group:
             problems.append(f"{text!r} has no key: write KEY=VALUE, without blanks around =")
@@ -566,6 +566,19 @@ def _known_words(words: typing.Sequence[str], multirun: bool, kind: type[Config]
                 problems.append(f"{key}: there is no such key with {swept[0]}" if swept else unknown)
                 values.remove(override)
     return good + values, problems
+
+
+def _unreadable(word: str, loader: Any) -> str:
+    """What is wrong with a word of the command line that Hydra cannot read."""
+    key, equals, value = word.partition("=")
+    if not equals:
+        groups = [group for group in sorted(_groups(loader)) if key in loader.get_group_options(group)]
+        meant = f"; did you mean {' or '.join(f'{group}={key}' for group in groups)}?" if groups else ""
+        return f"{word!r} cannot be read: write KEY=VALUE, without blanks around ={meant}"
+    if value != value.rstrip(", "):
+        value = value.rstrip(", ")
+        return f"{word!r} cannot be read; did you mean {key}={value}?"
+    return f"{word!r} cannot be read: values with blanks, commas or brackets want quotes within quotes, '{key}=\"…\"'"
 
 
 def _compose_all(words: list[str]) -> DictConfig:

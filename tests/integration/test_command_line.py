@@ -118,7 +118,10 @@ def test_all_mistakes_are_told_at_once_before_anything_starts(tmp_path):
         (["zoo.grid.lr=[inf]"], "must be finite"),
         (["paths.root=/dev/null"], "paths.root: got /dev/null"),
         (["zoo=cifar10_resnet18_seed", "zoo.epochs=0"], "at least 1, got 0"),
-        (["nonsense"], "cannot be read as key=value"),
+        (["nonsense"], "'nonsense' cannot be read: write KEY=VALUE, without blanks around ="),
+        (["digits_seed"], "did you mean zoo=digits_seed?"),
+        (["zoo=digits_seed,"], "did you mean zoo=digits_seed?"),
+        (["zoo.name=a(b"], "want quotes within quotes, 'zoo.name=\"…\"'"),
         (["arch.layers=[flatten,{linaer: 10}]"], "is no layer"),
     ],
 )

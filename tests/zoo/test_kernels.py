@@ -219,8 +219,8 @@ def trajectory(engine, population: Population) -> list[np.ndarray]:
     return weights
 
 
-# All activations with both optimisers on the small network; each activation, and each optimiser twice, on the large one.
-TRAJECTORIES = [("cnn_s", *pair) for pair in itertools.product(ACTIVATIONS, ["adam", "sgd"])]
+# All activations with both optimisers, one on the small network and one on the large.
+TRAJECTORIES = [("cnn_s", *pair) for pair in zip(ACTIVATIONS, ["sgd", "adam"] * 2, strict=True)]
 TRAJECTORIES += [("cnn_m", *pair) for pair in zip(ACTIVATIONS, ["adam", "sgd"] * 2, strict=True)]
 
 
