@@ -210,9 +210,11 @@ class Sweep:
         from hydra.errors import HydraException
         from yaml import YAMLError
 
-        from zoo.config import known_words, machine_problems, mistakes, read_config, sentences
+        from zoo.config import encoding_problems, known_words, machine_problems, mistakes, read_config, sentences
         from zoo.errors import UserError
 
+        if unreadable := encoding_problems([str(run.CONFIG_DIR), *asked.folders]):
+            raise UserError(mistakes([*problems, *unreadable]))
         self.asked = asked
         self.configs: dict[str, Any] = {}
         good, wrong = known_words(
