@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -39,9 +40,10 @@ def job(composed: DictConfig) -> str | None:
         exception they would carry only for the first.
     """
     from zoo.config import read_config
-    from zoo.console import record
+    from zoo.console import plain_output, record
     from zoo.errors import UserError
 
+    plain_output()
     hydra_config = HydraConfig.get()
     try:
         with where_it_was_typed():
@@ -52,15 +54,39 @@ def job(composed: DictConfig) -> str | None:
         record.info(STOPPED)
         fail(STOPPED, code=130)
     except Exception as error:
-        told = str(error) if isinstance(error, UserError) else traceback.format_exc()
-        record.info("%s", told)
+        told = told_of(error, composed.paths.root)
+        record.info("%s", traceback.format_exc() if isinstance(error, OSError) else told)
         if hydra_config.mode == RunMode.MULTIRUN:
             print(f"{' '.join(hydra_config.overrides.task)}: {told}", file=sys.stderr)
             return told
-        if isinstance(error, UserError):
+        if isinstance(error, UserError | OSError):
             fail(told)
         raise
     return None
+
+
+def told_of(error: Exception, where: object) -> str:
+    """What is told of an error: a sentence, if the user or the machine is to blame; else the traceback.
+
+    Args:
+        error: being handled.
+        where: the folder that is named if the error names no file.
+    """
+    from zoo.errors import UserError, refusal
+
+    return str(error) if isinstance(error, UserError) else refusal(error, where) or traceback.format_exc()
+
+
+@contextmanager
+def told_to_the_terminal() -> Iterator[None]:
+    """A whole program: any terminal will do, and what the machine refuses is one sentence."""
+    from zoo.console import any_terminal
+
+    try:
+        with any_terminal():
+            yield
+    except OSError as error:
+        fail(told_of(error, "paths.root"), code=1)
 
 
 @contextmanager
@@ -78,6 +104,19 @@ def where_it_was_typed() -> Iterator[None]:
 def show(composed: DictConfig) -> None:
     """What Hydra answers by itself: --help, --cfg and their like."""
     job(composed)
+
+
+def answer() -> None:
+    """`show`, printed in one piece: Hydra would give a traceback where a reader does not stay, such as `head -1`."""
+    from zoo.console import to_the_terminal
+
+    text = io.StringIO()
+    try:
+        with redirect_stdout(text):
+            show()
+    finally:
+        with to_the_terminal():
+            print(text.getvalue(), end="")
 
 
 def config_type() -> type[Config]:
@@ -133,15 +172,21 @@ def sweep_jobs(hydra: Any, words: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    """The command line: all mistakes are told at once, before Hydra starts anything."""
+    """The command line, on any terminal."""
+    with told_to_the_terminal():
+        _main()
+
+
+def _main() -> None:
+    """The same; all mistakes are told at once, before Hydra starts anything."""
     from zoo.config import command_line_problems, composing, mistakes, own_folders
     from zoo.errors import UserError
 
     arguments, unknown = get_args_parser().parse_known_args()
-    if (
-        arguments.help or arguments.hydra_help or arguments.shell_completion or arguments.config_path
-        or arguments.config_name or unknown
-    ):  # fmt: skip
+    if arguments.help or arguments.hydra_help or arguments.shell_completion:
+        answer()
+        return
+    if arguments.config_path or arguments.config_name or unknown:
         show()
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever stops it is told what Ctrl-C is told
@@ -153,7 +198,10 @@ def main() -> None:
         fail(mistakes([str(error)]))
     if problems := command_line_problems(words, CONFIG_DIR, multirun, config_type(), folders):
         fail(mistakes(problems))
-    if arguments.cfg or arguments.info or arguments.experimental_rerun:
+    if arguments.cfg or arguments.info:
+        answer()
+        return
+    if arguments.experimental_rerun:
         show()
         return
     with composing(CONFIG_DIR, folders) as hydra:

@@ -23,6 +23,7 @@ import difflib
 import fnmatch
 import hashlib
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -209,9 +210,11 @@ class Sweep:
         from hydra.errors import HydraException
         from yaml import YAMLError
 
-        from zoo.config import known_words, machine_problems, mistakes, read_config, sentences
+        from zoo.config import encoding_problems, known_words, machine_problems, mistakes, read_config, sentences
         from zoo.errors import UserError
 
+        if unreadable := encoding_problems([str(run.CONFIG_DIR), *asked.folders]):
+            raise UserError(mistakes([*problems, *unreadable]))
         self.asked = asked
         self.configs: dict[str, Any] = {}
         good, wrong = known_words(
@@ -384,10 +387,10 @@ def work(composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from zoo.config import read_config
-    from zoo.console import record
-    from zoo.errors import UserError
+    from zoo.console import plain_output, record
     from zoo.files import write_file
 
+    plain_output()
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     with locked(folder / "lock", "another process ({owner}) is doing this job"):
@@ -401,9 +404,10 @@ def work(composed: DictConfig) -> None:
                     resolve_name(step)(config)
                 same = _state(zoo) == state
         except Exception as error:
-            told = str(error) if isinstance(error, UserError) else traceback.format_exc()
-            record.info("%s", told)
-            (folder / "failure.txt").write_text(told)
+            told = run.told_of(error, folder)
+            record.info("%s", traceback.format_exc() if isinstance(error, OSError) else told)
+            with suppress(OSError):  # on a full disk the job ends without a word
+                (folder / "failure.txt").write_text(told, encoding="utf-8")
             raise
         if same:  # it is done for what the zoo was when it began
             write_file(folder / "done.json", json.dumps(state).encode())
@@ -438,7 +442,7 @@ class Launch:
             self._launcher(after).launch(words, initial_job_idx=0)
         except Exception:  # of one job, or of the submission: which jobs are not done turns out later
             self.logs.mkdir(parents=True, exist_ok=True)
-            (self.logs / "launch.txt").write_text(traceback.format_exc())
+            (self.logs / "launch.txt").write_text(traceback.format_exc(), encoding="utf-8")
 
     def submit(self, after: Sequence[str]) -> list[str]:
         """Start the jobs on SLURM, and go on: their ids in the queue. None, if they have ended or could not be submitted."""
@@ -476,7 +480,7 @@ class Launch:
         logs = f"*_{i}/*_log" if len(self.jobs) > 1 else "*/*_log"  # one job is no array
         files += [file for kind in ("err", "out") for file in sorted(self.logs.glob(f"{logs}.{kind}"))]
         files += [self.logs / "launch.txt"]
-        texts = [file.read_text(errors="replace").strip() for file in files if file.exists()]
+        texts = [file.read_text(encoding="utf-8", errors="replace").strip() for file in files if file.exists()]
         text = next((text for text in texts if text), "it ended without a word")
         return "\n".join(text.splitlines()[-LOG_LINES:])
 
@@ -602,6 +606,11 @@ def plan(sweep: Sweep) -> Any:
 
 def main() -> None:
     """The command line. Exit code 0: all is done; 1: something is missing; 2: a mistake, nothing was started."""
+    with run.told_to_the_terminal():
+        _main()
+
+
+def _main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(__doc__)
         return
@@ -627,7 +636,7 @@ def main() -> None:
             print(f"{len(queued(sweep.queue))} jobs wait or run ({sweep.queue}… in squeue)")
         for job, text in failed.items():
             folders = f"hydra.searchpath=[{','.join(asked.folders)}] " if asked.folders else ""
-            print(f"\n{job.key} failed: python run.py {folders}{' '.join(job.words)}\n{text}", file=sys.stderr)
+            print(f"\n{job.key} failed: python run.py {folders}{shlex.join(job.words)}\n{text}", file=sys.stderr)
         missing = [job for stage in asked.stages for job in sweep.missing(stage)]
     if missing:
         told = "" if asked.status else "; the same command tries again what is missing"

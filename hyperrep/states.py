@@ -84,6 +84,13 @@ def read_states(
 
 
 def _nothing_to_learn(zoo: Zoo, split: str, epochs: list[int]) -> UserError:
+    models = zoo.models
+    if split not in set(models["split"]):
+        there = ", ".join(f"{n} {name}" for name, n in models["split"].value_counts().items())
+        return UserError(
+            f"zoo {zoo.name!r} has no model in its {split} split (its {len(models)} models: {there}): an autoencoder needs "
+            "models of each; a zoo that is trained here has them from zoo.models=20 on"
+        )
     return UserError(
         f"zoo {zoo.name!r} has no finite state in its {split} split at epochs {epochs} whose weights are within "
         "autoencoder.weight_threshold"

@@ -7,10 +7,12 @@ Hydra acts on them, because Hydra stops at the first mistake.
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import difflib
 import math
 import os
+import shlex
 import types
 import typing
 from collections.abc import Iterator
@@ -334,6 +336,12 @@ def combination_problems(config: Config) -> list[str]:
     problems += [
         f"paths.{name}: is empty; give a folder" for name in ("root", "data") if not getattr(config.paths, name)
     ]
+    given = {"paths.root": config.paths.root, "paths.data": config.paths.data, "source": config.source or ""}
+    problems += [
+        f"{key}: got {path!r}, but only a shell knows what ~ is: write the folder out, e.g. {os.path.expanduser(path)}"
+        for key, path in given.items()
+        if path.startswith("~") and (key == "paths.root" or not path.startswith(config.paths.root))
+    ]
     root = Path(config.paths.root).absolute()
     there = next(folder for folder in (root, *root.parents) if folder.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
@@ -445,6 +453,26 @@ def own_folders(words: typing.Sequence[str], config_dir: str | None = None) -> t
     return left, found
 
 
+def encoding_problems(folders: typing.Sequence[str]) -> list[str]:
+    """Which presets in some folders (of `own_folders`, and conf/) are no plain UTF-8, a sentence each; Hydra names none."""
+    problems = []
+    groups = [path.name for path in Path(folders[0]).iterdir() if path.is_dir()]
+    for folder in [
+        Path(folder.removeprefix("file://")) for folder in folders if "://" not in folder.removeprefix("file://")
+    ]:
+        for file in sorted(
+            [*folder.glob("*.yaml"), *(file for group in groups for file in (folder / group).rglob("*.yaml"))]
+        ):
+            data = file.read_bytes()
+            try:
+                data.decode()
+            except UnicodeDecodeError as error:
+                problems.append(f"{file}: its byte {error.start + 1} is no UTF-8: save it as UTF-8")
+            if data.startswith(codecs.BOM_UTF8):
+                problems.append(f"{file}: it begins with a byte order mark: save it as UTF-8 without one")
+    return problems
+
+
 @contextmanager
 def composing(config_dir: Path, folders: typing.Sequence[str] = (), name: str = "run") -> Iterator[typing.Any]:
     """Hydra ready to compose, from `config_dir` and then the user's own folders (see `own_folders`)."""
@@ -475,6 +503,8 @@ def command_line_problems(
         kind: as in `read_config`.
         folders: the user's own, of presets.
     """
+    if problems := encoding_problems([str(config_dir), *folders]):
+        return problems
     with composing(config_dir, folders):
         good, problems = _known_words(overrides, multirun, kind)
         elsewhere, made = multirun and _runs_elsewhere(good), []
@@ -514,15 +544,22 @@ def _known_words(words: typing.Sequence[str], multirun: bool, kind: type[Config]
     parsed = []
     loader = GlobalHydra.instance().config_loader()
     for text in words:
+        parser = OverridesParser.create(config_loader=loader)
         try:
-            (override,) = OverridesParser.create(config_loader=loader).parse_overrides([text])
+            (override,) = parser.parse_overrides([text])
         except HydraException:
             problems.append(_unreadable(text, loader))
-            continue
+            try:
+                (override,) = parser.parse_overrides([_quoted(text.rstrip(", "))])  # what was meant, e.g. a path
+            except HydraException:
+                continue
         if not override.key_or_group:
             problems.append(f"{text!r} has no key: write KEY=VALUE, without blanks around =")
         elif override.is_sweep_override() and not multirun:
-            problems.append(f"{text}: several values are a sweep; add -m, or write a list as [a,b]")
+            problems.append(
+                f"{text}: several values are a sweep; add -m, or write a list as [a,b], or one value with a comma in quotes: "
+                f"{_to_type(text)}"
+            )
         elif override.is_sweep_override() and _is_of_hydra(text):
             problems.append(f"{text}: several values, but what begins with hydra holds for all runs and has one")
         elif override.is_interval_sweep():
@@ -578,7 +615,23 @@ def _unreadable(word: str, loader: Any) -> str:
     if value != value.rstrip(", "):
         value = value.rstrip(", ")
         return f"{word!r} cannot be read; did you mean {key}={value}?"
-    return f"{word!r} cannot be read: values with blanks, commas or brackets want quotes within quotes, '{key}=\"…\"'"
+    return f"{word!r} cannot be read: a text with such characters stands in quotes: {_to_type(word)}"
+
+
+def _quoted(word: str) -> str:
+    """A word of the command line whose value is meant as a text as it stands, e.g. a path. What looks like a list, or is quoted
+    already, stays as it is."""
+    key, is_set, value = word.partition("=")
+    if not is_set or value.startswith(("[", "{", "'", '"')):
+        return word
+    value = os.path.expanduser(value).replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{value}'"
+
+
+def _to_type(word: str) -> str:
+    """`_quoted` for a shell."""
+    word = _quoted(word)
+    return shlex.quote(word) if set(word) & set('"$`\\!') else f'"{word}"'
 
 
 def _compose_all(words: list[str]) -> DictConfig:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import logging
 import math
+import os
+import sys
 import time
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -22,7 +25,68 @@ SHORT = 1.0  # seconds within which work that ends shows no bar
 record = logging.getLogger("run.log")
 record.propagate = False
 
+OUTPUT = "the standard output"
+
 T = TypeVar("T")
+
+
+class RunLog(logging.FileHandler):
+    """The file run.log. What cannot be written to it is done without, and said once."""
+
+    told = False
+
+    def _open(self) -> Any:
+        try:
+            return super()._open()
+        except OSError as error:
+            self._tell(error)
+            return open(os.devnull, "w", encoding="utf-8")
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Called by `logging` for any error of a message."""
+        self._tell(sys.exc_info()[1])
+
+    def _tell(self, error: BaseException | None) -> None:
+        if not self.told:
+            self.told = True
+            reason = error.strerror if isinstance(error, OSError) else error
+            print(f"{self.baseFilename} cannot be written ({reason}): this run does without", file=sys.stderr)
+
+
+@contextmanager
+def any_terminal() -> Iterator[None]:
+    r"""A program on any terminal: what its encoding lacks is written out (± as \xb1); who closes it ends the program."""
+    plain_output()
+    try:
+        try:
+            yield
+        finally:
+            with to_the_terminal():
+                sys.stdout.flush()
+    except OSError as error:
+        if error.filename == OUTPUT:
+            with suppress(OSError, ValueError):  # what is still to be written when Python ends goes nowhere
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            sys.exit(1)
+        raise
+
+
+@contextmanager
+def to_the_terminal() -> Iterator[None]:
+    """What the machine refuses within is the fault of the standard output, and says so."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = OUTPUT
+        raise
+
+
+def plain_output() -> None:
+    """Have characters that an output's encoding lacks written out, in this process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class RecordedConsole(Console):
@@ -30,7 +94,8 @@ class RecordedConsole(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         """As of `rich.console.Console`."""
-        super().print(*objects, **options)
+        with to_the_terminal():
+            super().print(*objects, **options)
         if objects and not isinstance(objects[0], Control):  # which moves a progress bar
             text = io.StringIO()
             Console(file=text, width=WIDTH, markup=False, emoji=False).print(*objects, **options)

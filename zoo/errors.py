@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,33 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
+
+
+def refusal(error: BaseException, where: object) -> str | None:
+    """What the machine refused (a full disk, a missing permission, a name that is too long), in one sentence with the file.
+
+    Args:
+        error: any.
+        where: what is named if the error names no file.
+
+    Returns:
+        None: the error is nothing that a machine refuses.
+    """
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    remedy = REMEDIES.get(error.errno, "mend that")
+    return printable(
+        f"{error.filename2 or error.filename or where}: {error.strerror}; {remedy}. What is stored stays; the same command goes on."
+    )
+
+
+_PERMISSION = "see to it that you may read and write there, or choose another paths.root"
+_SPACE = "free some space, or choose another paths.root"
+REMEDIES = {
+    errno.ENOSPC: _SPACE, errno.EDQUOT: _SPACE, errno.EFBIG: "raise the limit, or choose another paths.root",
+    errno.EACCES: _PERMISSION, errno.EPERM: _PERMISSION, errno.EROFS: _PERMISSION,
+    errno.ENAMETOOLONG: "choose a shorter name", errno.EIO: "see whether the disk is whole, or choose another paths.root",
+}  # fmt: skip
 
 
 @contextmanager

@@ -24,7 +24,7 @@ import pandas as pd
 from zoo.config import Config
 from zoo.console import console, tracked
 from zoo.errors import UserError
-from zoo.files import hash_of, locked, read_file, write_file
+from zoo.files import hash_of, locked, read_file, write_file, writing
 from zoo.raw import published_names, write_trial
 from zoo.schema import is_command
 from zoo.store import Zoo
@@ -59,7 +59,8 @@ def export_zoo(config: Config) -> None:
                 raise UserError(f"{path} is in the way: it is no folder; move it away")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-        told = FORMATS[config.format](zoo, part)
+        with writing(part):
+            told = FORMATS[config.format](zoo, part)
         if not (part / "README.md").exists():  # the card: what these files are, and their licence
             (part / "README.md").write_bytes(read_file(zoo.path / "README.md"))
         shutil.rmtree(target, ignore_errors=True)
@@ -77,7 +78,7 @@ def export_raw(zoo: Zoo, folder: Path) -> str:
     models = zoo.models
     metrics = zoo.metrics.sort_values(["model_id", "epoch"]).set_index("model_id")
     spec = {key: zoo.description.get(key) for key in ("name", "spec", "protocol", "dataset")}
-    (folder / "config.json").write_text(json.dumps(spec, indent=1))
+    (folder / "config.json").write_text(json.dumps(spec, indent=1), encoding="utf-8")
     for model in tracked(range(zoo.n_models), "exporting", "models"):
         write_trial(folder, zoo, arch, models.iloc[model], metrics)
     command = zoo.description.get("command")
@@ -124,7 +125,7 @@ def export_hub(zoo: Zoo, folder: Path) -> str:
             for name in ("models", "metrics")
         ],
     )
-    text = (folder / "README.md").read_text(errors="replace")
+    text = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
     card = DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
     _put(folder, "README.md", str(card).encode())
     return "Put it there with: hf upload OWNER/NAME {folder} . --repo-type=dataset"

@@ -33,10 +33,23 @@ def write_file(file: Path, data: bytes) -> None:
             out.flush()
             os.fsync(out.fileno())
         os.replace(temporary, file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):  # what went wrong first is told
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a full disk names no file, and the temporary one means nothing to anybody
+            error.filename, error.filename2 = str(file), None
         raise
     sync_folder(file.parent)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the machine refuses within names the path, if it names no file itself."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def remove_leftovers(folder: Path, names: str, older: float = 0.0) -> None:
@@ -98,7 +111,8 @@ def sync_folder(folder: Path) -> None:
     """Make renames and removals in a folder last through a power cut."""
     fd = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        with writing(folder):
+            os.fsync(fd)
     finally:
         os.close(fd)
 
@@ -145,11 +159,15 @@ def locked(file: Path, busy: str | None = None) -> Iterator[None]:
         refuse_link(file)
         try:
             fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        except OSError as error:
+        except PermissionError as error:
+            if not file.exists():
+                raise _unwritable(file, error) from error
             raise UserError(
-                f"{file.parent} cannot be written to ({error.strerror}, {file.name}): choose another paths.root, or see to it "
-                "that you may write there"
+                f"{file} is a lock that you may not open, of {_name_of(file)}: if nobody is at work there, remove it; a killed "
+                "process leaves one"
             ) from error
+        except OSError as error:
+            raise _unwritable(file, error) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if busy is None else fcntl.LOCK_NB))
             if os.fstat(fd).st_ino == file.stat().st_ino:
@@ -167,22 +185,38 @@ def locked(file: Path, busy: str | None = None) -> Iterator[None]:
             raise UserError(f"{file} cannot be locked ({error}): choose a paths.root on another file system") from error
         os.close(fd)  # the owner before us removed the file while we waited for it: lock the new one
     try:
-        os.ftruncate(fd, 0)
-        os.write(fd, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        with suppress(OSError):  # on a full disk it is a lock without a name
+            os.ftruncate(fd, 0)
+            os.write(fd, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
     finally:
         file.unlink(missing_ok=True)
         os.close(fd)
 
 
+def _unwritable(file: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{file.parent} cannot be written to ({error.strerror}, {file.name}): choose another paths.root, or see to it "
+        "that you may write there"
+    )
+
+
+def _name_of(file: Path) -> str:
+    """The user that a file belongs to."""
+    try:
+        return f"user {file.owner()}"
+    except (OSError, KeyError):
+        return "another user"
+
+
 def owner_of(file: Path) -> str | None:
-    """Who holds the lock on a file ("process 12 on node3"); None if nobody does."""
+    """Who holds the lock on a file ("process 12 on node3"); None if nobody does, or if we may not ask."""
     import fcntl
 
     try:
         refuse_link(file)
-        fd = os.open(file, os.O_RDWR | os.O_NOFOLLOW)
-    except FileNotFoundError:
+        fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+    except (FileNotFoundError, PermissionError):  # who wants to take it is told
         return None
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -218,6 +218,13 @@ def _check_splits(config: DatasetConfig, protocol: str, splits: Splits) -> None:
     rules = config.protocols[protocol]
     source = f"Dataset {config.name}, read by `{config.reader}`"
     for name in ("train", "test"):
+        pair = splits.get(name) if isinstance(splits, dict) else None
+        if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, np.ndarray) for part in pair)):
+            found = ", ".join(map(str, splits)) if isinstance(splits, dict) else type(splits).__name__
+            raise UserError(
+                f"{source}: the reader gives no {name!r} split of two NumPy arrays (it gives: {found}); it must return "
+                '{"train": (pixels, labels), "test": (pixels, labels)}.'
+            )
         pixels, labels = splits[name]
         if pixels.dtype != np.uint8 or pixels.shape[1:] != tuple(config.image):
             raise UserError(

@@ -52,7 +52,7 @@ class Provenance:
                     "states": self.entry["states"] + states,
                 }
                 write_file(self.folder / PROVENANCE, (json.dumps([*others, self.entry], indent=1) + "\n").encode())
-        except OSError as error:  # the states are stored, and that is what counts
+        except (OSError, UserError) as error:  # the states are stored, and that is what counts
             log.warning("%s cannot be written (%s): the zoo does without", self.folder / PROVENANCE, error)
 
 

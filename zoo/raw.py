@@ -18,6 +18,7 @@ whether there are layers of dropout; so tensors are found by their order and sha
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import multiprocessing
@@ -195,7 +196,7 @@ class Trial:
             elif file.stat().st_size > LARGEST_TEXT:
                 problem = f"{name} has {file.stat().st_size:,} bytes, but at most {LARGEST_TEXT:,} are read"
             else:
-                return file.read_text(errors="replace")
+                return file.read_text(encoding="utf-8", errors="replace")
         except OSError as error:
             problem = f"{name} cannot be read ({error.strerror})"
         self.problems.append(problem)
@@ -514,7 +515,7 @@ def write_trial(folder: Path, zoo: Zoo, arch: Architecture, row: pd.Series, metr
     }
     trial = folder / f"NN_tune_trainable_hyperzoo_{model:05d}_{model}_seed={row['seed']}"
     trial.mkdir()
-    (trial / "params.json").write_text(json.dumps(params))
+    (trial / "params.json").write_text(json.dumps(params), encoding="utf-8")
     lines = []
     rows = metrics.loc[[model]]
     there = ~absent(rows)
@@ -524,7 +525,7 @@ def write_trial(folder: Path, zoo: Zoo, arch: Architecture, row: pd.Series, metr
         if WHOLE in line and not line[WHOLE] and all(value != value for value in scores.values()):
             continue  # it was not in the result.json that was imported
         lines.append({**scores, "training_iteration": epoch, "trial_id": f"hyperzoo_{model:05d}", "config": params})
-    (trial / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (trial / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     pd.json_normalize(lines, sep="/").to_csv(trial / "progress.csv", index=False)
     names = published_names(arch, float(np.nan_to_num(row["dropout"])))
     some = max(1, VALUES_AT_ONCE // arch.n_parameters)
@@ -547,7 +548,11 @@ def _write_states(
             state = {name: torch.zeros_like(bias) for name, bias in biases} | state
         checkpoint = trial / f"checkpoint_{epoch:06d}"
         checkpoint.mkdir()
-        torch.save(state, checkpoint / "checkpoints")
+        try:
+            torch.save(state, checkpoint / "checkpoints")
+        except RuntimeError as error:  # torch's word for what the machine refuses
+            reason = "cannot be written to its end, as on a full disk"
+            raise OSError(errno.ENOSPC, reason, str(checkpoint / "checkpoints")) from error
 
 
 def _plain(value: Any) -> Any:

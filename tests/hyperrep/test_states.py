@@ -11,6 +11,7 @@ import torch
 from hyperrep import states
 from hyperrep.states import zoo_permutations
 from tests.populations import architecture, image_data
+from zoo.errors import UserError
 
 ARCH = architecture("cnn_s")
 
@@ -90,3 +91,10 @@ def test_a_diverged_model_has_no_order(tmp_path):
     table = zoo_permutations(zoo_of(tmp_path / "a", weights), ARCH, config("weights"), tmp_path / "kept", image_data())
     assert (table[2] == -1).all()
     assert (table[[0, 1, 3, 4]] >= 0).all()
+
+
+def test_a_split_without_models_is_said_to_have_none(tmp_path):
+    zoo = zoo_of(tmp_path, weights_of(0))
+    zoo.models["split"] = ["val", "val", "val", "test", "test"]
+    with pytest.raises(UserError, match=r"has no model in its train split \(its 5 models: 3 val, 2 test\)"):
+        zoo_permutations(zoo, ARCH, config("weights"), tmp_path, image_data(train=40))

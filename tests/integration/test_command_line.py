@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 import run
+import sweep
 from run import config_type
 from tests.integration.test_train_zoo import hashes
 from zoo import Zoo
-from zoo.config import command_line_problems
+from zoo.config import command_line_problems, composing
+from zoo.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, str(ROOT / "run.py")]
@@ -121,8 +123,14 @@ def test_all_mistakes_are_told_at_once_before_anything_starts(tmp_path):
         (["nonsense"], "'nonsense' cannot be read: write KEY=VALUE, without blanks around ="),
         (["digits_seed"], "did you mean zoo=digits_seed?"),
         (["zoo=digits_seed,"], "did you mean zoo=digits_seed?"),
-        (["zoo.name=a(b"], "want quotes within quotes, 'zoo.name=\"…\"'"),
+        (["zoo.name=a(b"], "stands in quotes: \"zoo.name='a(b'\""),
         (["arch.layers=[flatten,{linaer: 10}]"], "is no layer"),
+        (["paths.root=/no/a=b"], "stands in quotes: \"paths.root='/no/a=b'\""),
+        (["paths.root=/no/ü"], "stands in quotes: \"paths.root='/no/ü'\""),
+        (["paths.root=/no/a[/x]b"], "stands in quotes: \"paths.root='/no/a[/x]b'\""),
+        (["paths.root=/no/a,b"], "or one value with a comma in quotes: \"paths.root='/no/a,b'\""),
+        (["task=import", "source=/no/it's"], "source: /no/it's is not a folder"),  # what was meant is checked
+        (["paths.data='~/x'"], "paths.data: got '~/x', but only a shell knows what ~ is: write the folder out"),
     ],
 )
 def test_a_mistake_names_key_value_and_what_is_allowed(overrides, words):
@@ -134,7 +142,7 @@ def test_a_mistake_names_key_value_and_what_is_allowed(overrides, words):
     [
         [], ["zoo=mnist_seed,fmnist_seed", "engine.threads=1,2"], ["zoo=cifar100_resnet18_seed"],
         ["zoo/kind=seed", "dataset=digits"], ["dataset=fmnist", "zoo.name=mine"], ["experiment=look"],
-        ["hydra.verbose=true"], ["zoo.grid.lr=[1e-3,1e-4]"],
+        ["hydra.verbose=true"], ["zoo.grid.lr=[1e-3,1e-4]"], ["paths.root='a=b, ü[/x]'", "paths.data='$~'"],
     ],
 )  # fmt: skip
 def test_what_is_right_passes(overrides):
@@ -157,6 +165,32 @@ def test_a_slip_in_a_preset_of_your_own_is_told(tmp_path, text, said):
     told = command_line_problems(["zoo=mine"], tmp_path / "conf", kind=config_type())
     assert len(told) == 1
     assert said in told[0]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (
+            "\ufeff# @package _global_\nzoo: {name: mine}\n".encode(),
+            "begins with a byte order mark: save it as UTF-8 without",
+        ),
+        (
+            "# @package _global_\n# für mich\nzoo: {name: mine}\n".encode("latin-1"),
+            "its byte 24 is no UTF-8: save it as UTF-8",
+        ),
+    ],
+)
+def test_a_preset_in_another_encoding_is_named(tmp_path, data, said):
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo" / "mine.yaml").write_bytes(data)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "other.yaml").write_bytes(b"\xff")  # no preset
+    (told,) = command_line_problems(["zoo=mine"], ROOT / "conf", kind=config_type(), folders=[f"file://{tmp_path}"])
+    assert told.startswith(f"{tmp_path}/zoo/mine.yaml: ")
+    assert said in told
+    asked, _ = sweep.read_words(["zoo=mine", "--config-dir", str(tmp_path)])
+    with pytest.raises(UserError, match=said), composing(ROOT / "conf", asked.folders):
+        sweep.Sweep(asked)
 
 
 def test_every_value_of_a_sweep_is_checked():

@@ -195,9 +195,27 @@ def wrong_labels(files):
     return {split: (np.zeros((10, 1, 28, 28), np.uint8), np.full(10, 10)) for split in ("train", "test")}
 
 
+def no_test_split(files):
+    return {"train": wrong_labels(files)["train"]}
+
+
+def no_splits(files):
+    return wrong_labels(files)["train"]
+
+
+def no_arrays(files):
+    return {"train": ([0], [0]), "test": ([0], [0])}
+
+
 @pytest.mark.parametrize(
     ("reader", "words"),
     [
+        (
+            "no_test_split",
+            r"'test' split of two NumPy arrays \(it gives: train\); it must return \{\"train\": \(pixels",
+        ),
+        ("no_splits", r"no 'train' split of two NumPy arrays \(it gives: tuple\)"),
+        ("no_arrays", r"no 'train' split of two NumPy arrays \(it gives: train, test\)"),
         ("wrong_pixels", r"\[1, 28, 27\].*dataset\.image says uint8 \[1, 28, 28\]"),
         ("wrong_labels", r"run from 10 to 10, dataset\.classes=10 allows 0 to 9"),
     ],

@@ -240,7 +240,7 @@ class Engine(ABC):
 def of_processor(fact: str) -> str:
     """What Linux tells of this machine's processor: "vendor_id", "model name"; elsewhere its architecture."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
     found = [line.partition(":")[2].strip() for line in lines if line.startswith(fact)]

@@ -43,6 +43,7 @@ from zoo.architecture import (
     Residual,
     Subsample,
 )
+from zoo.errors import UserError
 from zoo.files import hash_of
 from zoo.philox import DROPOUT
 
@@ -653,7 +654,15 @@ def compiled(code: str) -> tuple[Callable[..., None], Callable[..., None]]:
     """The functions `train` and `evaluate` of a code: from the disk or, if they are not there or damaged, compiled first.
 
     Whoever compiles them runs what it has stored, as everybody does later.
+
+    Raises:
+        UserError: if the environment forbids numba to compile.
     """
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        raise UserError(
+            "NUMBA_DISABLE_JIT is set in the environment, but the loops of engine=fused run only compiled: unset it, or choose "
+            "engine=torch (a zoo of the other engine needs another zoo.name)"
+        )
     folder = cache_folder() / _name(code)
     if _intact(folder):
         module = _imported(folder, folder.name)
@@ -675,7 +684,7 @@ def _name(code: str) -> str:
     here = Path(__file__).parent
     used = [
         code,
-        *((here / name).read_text() for name in ("simd.py", "numerics.py", "noise.py")),
+        *((here / name).read_text(encoding="utf-8") for name in ("simd.py", "numerics.py", "noise.py")),
         sys.version,
         numba.__version__,
         llvmlite.__version__,
@@ -690,10 +699,10 @@ def _stored(code: str, folder: Path) -> ModuleType:
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as work:
         made = Path(work) / "made"
         made.mkdir()
-        (made / "kernel.py").write_text(code)
+        (made / "kernel.py").write_text(code, encoding="utf-8")
         _imported(made, folder.name)  # numba keeps what it compiles beside the file
         hashes = {str(file.relative_to(made)): hash_of(file) for file in made.rglob("*") if file.is_file()}
-        (made / "hashes.json").write_text(json.dumps(hashes))
+        (made / "hashes.json").write_text(json.dumps(hashes), encoding="utf-8")
         if folder.exists() and not _intact(folder):
             os.replace(folder, Path(work) / "damaged")
         try:
