@@ -269,7 +269,7 @@ def rich_table(title: str, table: pd.DataFrame) -> Table:
     """A table for the console."""
     shown = Table(title=title, title_justify="left")
     for column in table.columns:
-        shown.add_column(str(column))
+        shown.add_column(str(column), overflow="fold")  # rather than to lose the end of a name
     for row in table.to_numpy().tolist():
         shown.add_row(*map(str, row))
     return shown
