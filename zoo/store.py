@@ -460,6 +460,15 @@ class Zoo:
             buffers = torch.from_numpy(self.buffers(models=[model], epochs=[epoch])[0, 0])
         return self.architecture.state_dict(weights, buffers)
 
+    def optimizer(self, model: int) -> dict[str, np.ndarray]:
+        """The optimiser state of one model after the last epoch, as its engine names it: e.g. first_moment float32
+        [parameters], step int64. Raises UserError as `weights`."""
+        (model,) = self.choose_models(models=[model])
+        blocks = self._blocks()
+        self._refuse_pending(np.array([model]), self.epochs[-1], blocks)
+        block = next(block for block in blocks if model in block.models)
+        return {name: array[0] for name, array in block.load_optimizer(model).items()}
+
     def module(self, model: int, epoch: int) -> nn.Module:
         """One model at one epoch as an ordinary module in evaluation mode. Raises UserError as `weights` and `architecture`, and
         for a model of an activation that there is not here."""
@@ -896,10 +905,11 @@ class Block:
             m = len(self.models)
             return {name: tensors.slice(f"metrics.{name}", "F64", (m,))[:] for name in self.zoo.description["metrics"]}
 
-    def load_optimizer(self) -> dict[str, np.ndarray]:
-        """The optimiser state of the last committed epoch: copies, as given to `commit`."""
+    def load_optimizer(self, model: int | None = None) -> dict[str, np.ndarray]:
+        """The optimiser state of the last committed epoch, of all models or of one [1, …]: copies, as given to `commit`."""
+        rows = slice(None) if model is None else slice(model - self.first, model - self.first + 1)
         with _tensors(*self._listed_files([_optimizer_file(len(self.epochs) - 1)])) as tensors:
-            return {name: tensors.slice(name, None, (len(self.models), ...))[:] for name in tensors.names()}
+            return {name: tensors.slice(name, None, (len(self.models), ...))[rows] for name in tensors.names()}
 
     def problems(self) -> list[str]:
         """Hash every file again: one sentence a problem; empty if all that is committed is intact."""
