@@ -82,6 +82,7 @@ MAY_CHANGE = {
     "about",
 }  # everything else in zoo.json identifies the zoo
 LFS_POINTER, LFS_BYTES = "is a pointer of Git LFS, not the file itself", 1024  # which a pointer is shorter than
+PACED_EPOCHS = 6  # of a block that tell how fast it goes on
 PROVENANCE = "provenance.json"  # the one file that differs when a zoo is made again: see `zoo.provenance`
 
 
@@ -811,6 +812,17 @@ class Block:
     def pending(self) -> list[int]:
         """Epochs still to be committed, in order."""
         return self.zoo.epochs[len(self.epochs) :]
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a process is training it at the moment."""
+        return owner_of(self._lock_path) is not None
+
+    @property
+    def pace(self) -> float:
+        """Epochs a second, by when the last ones were stored; NaN if there are fewer than two."""
+        times = [os.stat(self.path / _epoch_file(epoch)).st_mtime for epoch in self.epochs[-PACED_EPOCHS:]]
+        return (len(times) - 1) / max(times[-1] - times[0], 1e-9) if len(times) > 1 else float("nan")
 
     def __enter__(self) -> Block:
         """Lock the block, throw away what a kill left behind, and check the hash of every file.
