@@ -9,7 +9,7 @@ after whatever happened, does only what is missing.
     shards=8           jobs a zoo, at most as many as it has blocks (zoo.block_size); default 1
     stages=zoo,sparsify,analysis,hyperrep,sample,downstream    which, in this order; default zoo
     retries=2          how often what failed is tried again; default 1
-    status             print how far it is, and start nothing
+    status             print how far it is, the time left and where logs are, and start nothing
     --dry-run          print what would be started: jobs, states, bytes, time
     --config-dir DIR   a folder of your own presets, beside those of conf/
     KEY=VALUE …        anything of run.py, for all of them
@@ -23,8 +23,10 @@ import difflib
 import fnmatch
 import hashlib
 import json
+import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -59,6 +61,7 @@ OWN = [
 ]  # words that run.py has not
 POLL = 2.0  # seconds between looks at the queue or at locks
 LOG_LINES = 5  # of a failed job that are shown
+CANCELLED = r"slurmstepd: error: \*{3} .* CANCELLED AT \S+ \*{3}"  # for no reason of SLURM's own, after which it is queued again
 
 
 # ------------------------------------------------------------------------------------------------ what is asked
@@ -355,12 +358,12 @@ class Sweep:
         return owners
 
     def table(self) -> Any:
-        """Zoo by stage: how many jobs are done."""
+        """Zoo by stage: how many jobs are done; and how far each zoo is."""
         from rich.console import Group
         from rich.table import Table
 
         table = Table()
-        for column in ("zoo", *self.asked.stages):
+        for column in ("zoo", "epochs", "left", *self.asked.stages):
             table.add_column(column, no_wrap=column == "zoo")
         for zoo in self.asked.zoos:
             cells = []
@@ -368,8 +371,34 @@ class Sweep:
                 jobs = self.jobs(zoo, stage)
                 done = len(jobs) - len(self.undone(zoo, stage))
                 cells.append("done" if done == len(jobs) else f"{done} of {len(jobs)}")
-            table.add_row(zoo, *cells)
-        return Group(f"Sweep {self.asked.name} under {self.root}", table)
+            table.add_row(zoo, *self.progress(zoo), *cells)
+        told: list[Any] = [
+            f"Sweep {self.asked.name} under {self.root}",
+            table,
+            "epochs: models × epochs that are stored, of all",
+        ]
+        if self.folder.exists():
+            told.append(f"logs: {self.folder}/*/sweep.log, and those of the launcher in {self.folder / 'logs'}")
+        return Group(*told)
+
+    def progress(self, zoo: str) -> tuple[str, str]:
+        """How many models × epochs of a zoo are stored, of all; and, while some of its blocks are trained, the time left at
+        their pace."""
+        from zoo import Zoo
+        from zoo.console import duration
+        from zoo.errors import UserError
+
+        config = self.configs[zoo]
+        done, total, paces = 0, self.models(zoo) * config.zoo.epochs, []
+        with suppress(UserError, OSError):  # there is none yet, or it is damaged
+            there = Zoo.open(self.root / "zoos" / config.zoo.name)
+            for block in there.blocks(there.n_models):
+                done += len(block.models) * max(0, len(block.epochs) - 1)
+                if block.at_work:
+                    paces.append(len(block.models) * block.pace)
+        known = [pace for pace in paces if pace == pace]  # a block that has just begun goes on like the others
+        left = (total - done) / (sum(known) / len(known) * len(paces)) if known else float("nan")
+        return f"{min(done, total):,} of {total:,}", duration(max(0.0, left)) if paces else ""
 
 
 def _state(path: Path) -> dict[str, str]:
@@ -474,14 +503,16 @@ class Launch:
         return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=work, config=config)
 
     def last_lines(self, job: Job) -> str:
-        """Of what a job that is not done said."""
+        """Of what a job that is not done said; of one that was cancelled, that it was, and not what died of it."""
         i = self.jobs.index(job)
-        files = [self.sweep.folder / job.key / "failure.txt"]
         logs = f"*_{i}/*_log" if len(self.jobs) > 1 else "*/*_log"  # one job is no array
-        files += [file for kind in ("err", "out") for file in sorted(self.logs.glob(f"{logs}.{kind}"))]
-        files += [self.logs / "launch.txt"]
-        texts = [file.read_text(encoding="utf-8", errors="replace").strip() for file in files if file.exists()]
-        text = next((text for text in texts if text), "it ended without a word")
+        said = [file for kind in ("err", "out") for file in sorted(self.logs.glob(f"{logs}.{kind}"))]
+        files = [self.sweep.folder / job.key / "failure.txt", *said, self.logs / "launch.txt"]
+        texts = {file: file.read_text(encoding="utf-8", errors="replace").strip() for file in files if file.exists()}
+        for file in said:
+            if cancelled := re.search(CANCELLED, texts[file]):
+                return cancelled[0]
+        text = next((text for text in texts.values() if text), "it ended without a word")
         return "\n".join(text.splitlines()[-LOG_LINES:])
 
 
@@ -618,6 +649,7 @@ def _main() -> None:
     from zoo.errors import UserError
     from zoo.training import console
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever stops it is told what Ctrl-C is told
     run.make_importable()
     asked, problems = read_words(sys.argv[1:])
     with composing(run.CONFIG_DIR, asked.folders, "sweep"):

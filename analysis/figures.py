@@ -15,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.statistics import ALPHA, adjust, compare
+from analysis.results import comparisons
+from analysis.statistics import ALPHA
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
 MARKERS = "osD^vPX*"
@@ -26,17 +27,24 @@ STYLE = {
 }  # fmt: skip
 
 
-def figures(results: pd.DataFrame, comparison: str) -> dict[str, Figure]:
+def figures(results: pd.DataFrame, comparison: str, epochs: list[int]) -> dict[str, Figure]:
     """The figures of a comparison, one for each zoo and image set, by a short name.
 
     Args:
         results: as `analysis.results.read_results` gives them.
         comparison: its name.
+        epochs: that its tables show, and at which methods are tested.
     """
     drawn = {}
+    tested = comparisons(results, epochs) if comparison in RANKED else None
     for keys, rows in results.groupby(["source", "dataset"], sort=False):
+        where = f"{keys[0]} → {keys[1]}"
         with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-            figure = DRAW[comparison](rows, f"{keys[0]} → {keys[1]}")
+            if tested is None:
+                figure = DRAW[comparison](rows, where)
+            else:
+                here = tested[(tested["source"] == keys[0]) & (tested["dataset"] == keys[1])]
+                figure = RANKED[comparison](rows, where, here)
         figure.tight_layout()
         drawn[f"{keys[0]}_{keys[1]}"] = figure
     return drawn
@@ -51,8 +59,9 @@ def svg(figure: Figure) -> str:
     return drawn[drawn.index("<svg") :]
 
 
-def over_epochs(rows: pd.DataFrame, where: str, at: int = 0) -> Figure:
-    """Accuracy while networks are trained: mean and standard deviation over models; at the right, epoch `at`."""
+def over_epochs(rows: pd.DataFrame, where: str, tested: pd.DataFrame, at: int = 0) -> Figure:
+    """Accuracy while networks are trained: mean and standard deviation over models; at the right, epoch `at`. `tested`: the
+    pairs of its methods at the epochs that tables show."""
     figure = Figure(figsize=(8, 3.6))
     left, right = figure.subplots(1, 2, width_ratios=[3, 1.4])
     first = {}
@@ -65,32 +74,36 @@ def over_epochs(rows: pd.DataFrame, where: str, at: int = 0) -> Figure:
     _boxes(right, first)
     right.set(xlabel=f"test accuracy (%) at epoch {at}")
     when = "before any training" if at == 0 else f"after {at} epoch{'s' * (at > 1)}"
-    figure.suptitle(f"{where}: {when}, {said_of_best(first)}", x=0.01, ha="left")
+    figure.suptitle(f"{where}: {when}, {said_of_best(first, tested[tested['epoch'] == at])}", x=0.01, ha="left")
     return figure
 
 
-def said_of_best(samples: dict[str, np.ndarray]) -> str:
+def said_of_best(samples: dict[str, np.ndarray], tested: pd.DataFrame) -> str:
     """Which method is best, in a title, or that tests show none to be.
 
-    The highest mean is called best only if it differs from every other method (`compare`, adjusted after Holm over these).
+    Args:
+        samples: by method.
+        tested: their pairs, of `analysis.results.comparisons`: one family of tests, whether a table or a title tells of it.
     """
     finite = {method: values[np.isfinite(values)] for method, values in samples.items()}
-    finite = {method: values for method, values in finite.items() if len(values)}
-    if not finite:
+    means = {method: values.mean() for method, values in finite.items() if len(values)}
+    if not means:
         return "no network has a finite accuracy"
-    best = max(finite, key=lambda method: finite[method].mean())
-    tested = [compare(finite[best], values) for method, values in finite.items() if method != best]
-    shown = all(p < ALPHA for p in adjust(np.array([one.p for one in tested])))
-    better = all(one.effect > 0.5 for one in tested)
-    score = f"{finite[best].mean():.1f} %"
-    if shown and better:
-        return f"{best} is best with {score}" if tested else f"{best} has {score}"
+    best = max(means, key=lambda method: means[method])
+    score = f"{means[best]:.1f} %"
+    if len(means) == 1:
+        return f"{best} has {score}"
+    ahead = tested[(tested["first"] == best) & (tested["effect"] > 0.5)]
+    behind = tested[(tested["second"] == best) & (tested["effect"] < 0.5)]
+    beaten = {*ahead[ahead["p_adjusted"] < ALPHA]["second"], *behind[behind["p_adjusted"] < ALPHA]["first"]}
+    if set(means) - {best} <= beaten:
+        return f"{best} is best with {score}"
     return f"{best} has the highest mean, {score}, but no difference to all others is shown"
 
 
-def after_one(rows: pd.DataFrame, where: str) -> Figure:
+def after_one(rows: pd.DataFrame, where: str, tested: pd.DataFrame) -> Figure:
     """As `over_epochs`, where before any training nothing is known of the images: at the right, epoch 1."""
-    return over_epochs(rows, where, min(1, int(rows["epoch"].max())))
+    return over_epochs(rows, where, tested, min(1, int(rows["epoch"].max())))
 
 
 def while_fine_tuned(rows: pd.DataFrame, where: str) -> Figure:
@@ -123,10 +136,8 @@ def singles_and_ensembles(rows: pd.DataFrame, where: str) -> Figure:
     }
     _boxes(axes, groups)
     axes.set(xlabel="test accuracy (%)")
-    best = max(groups, key=lambda name: groups[name].mean() if not name.startswith("originals") else 0)
-    figure.suptitle(
-        f"{where}: what the autoencoder of another zoo keeps: {groups[best].mean():.1f} % ({best})", x=0.01, ha="left"
-    )
+    said = ", ".join(f"{name} {np.nanmean(values):.1f} %" for name, values in groups.items())
+    figure.suptitle(f"{where}: mean accuracy, {said}", x=0.01, ha="left")
     return figure
 
 
@@ -142,8 +153,8 @@ def over_sizes(rows: pd.DataFrame, where: str) -> Figure:
     for method, own in rows.groupby("method", sort=False):
         means = own.groupby("x")["value"].mean()
         gains[str(method)] = 100 * (means.iloc[-1] - means.iloc[0])
-    best = max(gains, key=lambda method: gains[method])
-    axes.set_title(f"{where}: {best} gains most together, {gains[best]:+.1f} points")
+    said = ", ".join(f"{method} {gain:+.1f}" for method, gain in gains.items())
+    axes.set_title(f"{where}: points gained together: {said}")
     return figure
 
 
@@ -225,11 +236,14 @@ def _boxes(axes: Axes, groups: dict[str, np.ndarray]) -> None:
     axes.invert_yaxis()
 
 
-DRAW: dict[str, Callable[[pd.DataFrame, str], Figure]] = {
+# Comparisons whose titles rank methods, which takes tests; and all others.
+RANKED: dict[str, Callable[[pd.DataFrame, str, pd.DataFrame], Figure]] = {
     "init": over_epochs,
     "transfer": after_one,
-    "ensemble": over_sizes,
     "unseen_arch": after_one,
+}
+DRAW: dict[str, Callable[[pd.DataFrame, str], Figure]] = {
+    "ensemble": over_sizes,
     "reconstruction": while_fine_tuned,
     "unseen_zoo": singles_and_ensembles,
     "robustness": over_noise,

@@ -177,7 +177,7 @@ def _section(folder: Path) -> dict[str, Any]:
     title, words = SECTIONS[name]
     return {
         "name": name, "title": title, "words": words,
-        "figures": {key: svg(figure) for key, figure in figures(results, name).items()},
+        "figures": {key: svg(figure) for key, figure in figures(results, name, epochs).items()},
         "tables": {caption[0].upper() + caption[1:]: _html(table) for caption, table in tables(results, name, epochs).items()},
     }  # fmt: skip
 

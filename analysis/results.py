@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from analysis.statistics import ALPHA, QUANTILES, adjust, compare, summarise
+from analysis.statistics import ALPHA, QUANTILES, Comparison, adjust, compare, summarise
 from zoo.console import console
 from zoo.files import reading, write_file
 from zoo.manifest import read_listed
@@ -22,6 +23,7 @@ PUBLISHED = Path(__file__).with_name(
 )  # Hyper-Representations as Generative Models (2022), Tables 1 to 4
 MOST_ROWS = 8  # values of x that a table shows
 MOST_RESULTS = 10**8  # rows of a comparison
+PAIR = ["source", "dataset", "epoch", "first", "second"]  # two methods at an epoch on the same images
 MEASURED = "test accuracy in %, mean ± standard deviation (n)"
 
 
@@ -238,7 +240,7 @@ def comparisons(results: pd.DataFrame, epochs: list[int]) -> pd.DataFrame:
             if np.isfinite(samples[first]).any() and np.isfinite(samples[second]).any():
                 pair = {"source": source, "dataset": dataset, "epoch": epoch, "first": second, "second": first}
                 found.append(pair | vars(compare(samples[second], samples[first])))
-    table = pd.DataFrame(found)
+    table = pd.DataFrame(found, columns=[*PAIR, *(field.name for field in dataclasses.fields(Comparison))])
     return table.assign(p_adjusted=adjust(table["p"].to_numpy()) if len(table) else [])
 
 
@@ -269,7 +271,7 @@ def rich_table(title: str, table: pd.DataFrame) -> Table:
     """A table for the console."""
     shown = Table(title=title, title_justify="left")
     for column in table.columns:
-        shown.add_column(str(column))
+        shown.add_column(str(column), overflow="fold")  # rather than to lose the end of a name
     for row in table.to_numpy().tolist():
         shown.add_row(*map(str, row))
     return shown

@@ -30,7 +30,7 @@ from zoo.schema import FACTORS
 from zoo.training import command, open_zoo, zoo_images
 
 BINS = 100  # of distributions over pairs
-SPARSITY_ROWS = 6  # epochs that are shown: of 25 each fifth
+SPARSITY_EPOCHS = 4  # that are shown: as many as a console of 80 columns has room for
 
 
 def analyse_zoo(config: Any) -> None:
@@ -155,19 +155,19 @@ def shown_measures(measures: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown_sparsity(table: pd.DataFrame) -> pd.DataFrame:
-    """`analysis.measures.sparsity` to read: some of its epochs, the last among them."""
-    rows = table.iloc[np.unique(np.linspace(0, len(table) - 1, SPARSITY_ROWS).round().astype(int))]
+    """`analysis.measures.sparsity` to read: a column an epoch, for some of them, the last among these. Layers are rows: there
+    may be more of them than a console has room for side by side."""
+    rows = table.iloc[np.unique(np.linspace(0, len(table) - 1, SPARSITY_EPOCHS).round().astype(int))]
     layers = table.columns[6:]  # see there
-    return pd.DataFrame(
-        {
-            "epoch": str(row["epoch"]),
-            "n": str(row["n"]),
-            "test accuracy": f"{row['accuracy']:.1f} ± {row['accuracy_std']:.1f}",
-            "sparsity": f"{row['sparsity']:.1f} ± {row['sparsity_std']:.1f}",
-            **{layer: f"{row[layer]:.1f}" for layer in layers},
-        }
-        for row in rows.to_dict("records")
-    )
+    shown = {"": ["n", "test accuracy", "sparsity", *layers]}
+    for row in rows.to_dict("records"):
+        shown[f"epoch {row['epoch']}"] = [
+            str(row["n"]),
+            f"{row['accuracy']:.1f} ± {row['accuracy_std']:.1f}",
+            f"{row['sparsity']:.1f} ± {row['sparsity_std']:.1f}",
+            *(f"{row[layer]:.1f}" for layer in layers),
+        ]
+    return pd.DataFrame(shown)
 
 
 def _probes_title(probes: pd.DataFrame, zoo: Zoo) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hyperrep.autoencoder import autoencoder_problems
 from hyperrep.samplers import sampler_class, sampler_problems
-from hyperrep.tokens import Tokens
+from hyperrep.tokens import Tokens, weights_and_biases
 from zoo import Zoo
 from zoo.architecture import Architecture
 from zoo.config import folder_problems
@@ -53,6 +53,27 @@ def states_problems(config: Any) -> list[str]:
     ]
 
 
+def _network_problems(config: Any) -> list[str]:
+    """Why networks of this architecture cannot be drawn as weights, a sentence each."""
+    dataset, arch = config.dataset, config.arch
+    try:
+        built = Architecture.from_config(arch, plan_shape(dataset, arch.protocol, arch.image_size), dataset.classes)
+        if built.n_buffers:
+            return [
+                f"arch={arch.name}: has {built.n_buffers} values that are no weights (running statistics of batch norm), and "
+                "samplers draw weights alone; sample networks without such layers, such as arch=cnn_s"
+            ]
+    except UserError as error:
+        return [str(error)]
+    if config.autoencoder.align == "none":
+        return []
+    try:
+        weights_and_biases(built)
+    except UserError as error:
+        return [f"{error}, or draw from weights in the order they come in (autoencoder.align=none)"]
+    return []
+
+
 def sample_problems(config: Any) -> list[str]:
     """What forbids task=sample, a sentence each."""
     problems = sampler_problems(config.sampler)
@@ -60,7 +81,8 @@ def sample_problems(config: Any) -> list[str]:
         in_latent = sampler_class(config.sampler.name).space == "latent"
     except UserError:
         in_latent = False  # which is among the problems
-    problems = (hyperrep_problems(config) if in_latent else states_problems(config)) + problems
+    of_zoo = hyperrep_problems(config) if in_latent else states_problems(config) + _network_problems(config)
+    problems = of_zoo + problems
     validation = config.dataset.protocols[config.arch.protocol].val
     if config.sampler.best_of > 1 and not validation:
         problems.append(

@@ -13,7 +13,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from zoo.raw import (
     epochs_in_words,
     find_trials,
     is_variational,
+    read_optimizer,
     read_state,
     read_states,
     take_accuracies,
@@ -279,10 +280,30 @@ def store_block(
         metrics = _metrics(trials, epoch, weights, arch, names)
         metrics[WHOLE] = there & np.array([_tells_losses(trial.results.get(epoch, {})) for trial in trials])
         state = {"weights": weights} | ({"buffers": buffers} if arch.n_buffers else {})
-        block.commit(epoch, state, metrics, {"step": np.zeros(len(trials), np.int64)})
+        last = epoch == block.zoo.epochs[-1]  # which alone has its optimiser state kept
+        optimizer = _optimizers(trials, epoch, arch) if last else {"step": np.zeros(len(trials), np.int64)}
+        block.commit(epoch, state, metrics, optimizer)
         progress.advance(block, 1)
         known = metrics["test_acc"][np.isfinite(metrics["test_acc"])]
         progress.committed(block, float(known.mean()) if len(known) else float("nan"))
+
+
+def _optimizers(trials: list[Trial], epoch: int, arch: Architecture) -> dict[str, np.ndarray]:
+    """The optimiser states after an epoch: `step` int64 [models] and, where task=export wrote any, their moments [models,
+    parameters]; 0 for models without."""
+    found: dict[str, np.ndarray] = {"step": np.zeros(len(trials), np.int64)}
+    for i, trial in enumerate(trials):
+        with suppress(UserError):  # told in the end
+            for name, values in _optimizer(trial, epoch, arch).items():
+                found.setdefault(name, np.zeros((len(trials), arch.n_parameters), np.float32))[i] = values
+    return found
+
+
+def _optimizer(trial: Trial, epoch: int, arch: Architecture) -> dict[str, np.ndarray]:
+    """What task=export wrote of a trial's optimiser; that of others is not read. Raises as `read_optimizer`."""
+    file = trial.states[epoch].with_name("optimizer") if epoch in trial.states else None
+    ours = "split" in trial.params
+    return read_optimizer(file, arch) if ours and file is not None and file.is_file() else {}
 
 
 def further_metrics(trials: list[Trial]) -> list[str]:
@@ -336,6 +357,10 @@ def _problems(zoo: Zoo, trials: list[Trial], arch: Architecture) -> list[list[st
                 own.append(f"epoch {epoch}: {again if np.isfinite(weights).all() else 'weights are not finite'}")
             except UserError as error:
                 own.append(f"epoch {epoch}: {error}")
+        try:
+            _optimizer(trial, zoo.epochs[-1], arch)
+        except UserError as error:
+            own.append(str(error))
         if lacking := [epoch for epoch in zoo.epochs if epoch not in trial.results]:
             own.append(f"result.json has no line for {epochs_in_words(lacking)}")
         for name in TOLD:

@@ -37,7 +37,8 @@ class Networks:
         buffers: float32 [n, B], of an architecture that has buffers.
 
     Raises:
-        UserError: if the activation of one of them, imported as it was, is none that there is here.
+        UserError: if the activation of one of them, imported as it was, is none that there is here, or the architecture has
+            buffers and none are given.
     """
 
     def __init__(
@@ -54,6 +55,11 @@ class Networks:
             raise UserError(
                 f"{(~known).sum()} of {len(rows)} networks have an activation that is not known here "
                 f"({', '.join(map(str, rows['activation'][~known].unique()))}): leave them out"
+            )
+        if arch.n_buffers and buffers is None:
+            raise UserError(
+                f"arch={arch.name}: its networks cannot be run by their weights alone, which are all that is there: they have "
+                f"{arch.n_buffers} running statistics of batch norm, too"
             )
         values = np.ascontiguousarray(torch.as_tensor(weights).detach().cpu().numpy(), np.float32)
         alike = {"optimizer": "sgd", "lr": 0.0, "weight_decay": 0.0, "dropout": 0.0, "seed": 0}  # nothing is trained

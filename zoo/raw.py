@@ -10,7 +10,7 @@ have plainer names, and only some epochs have a checkpoint.
             result.json                           a line an epoch: scores, training_iteration
             progress.csv                          the same once more, as a table
             checkpoint_000000/checkpoints         a state dict, saved by torch; older zoos: checkpoint_0
-            checkpoint_000000/optimizer           the optimiser's, in some zoos
+            checkpoint_000000/optimizer           the optimiser's, in some zoos; of ours beside the last state
 
 Read and written here. Names of tensors are `module_list.<index>.weight`, where the index depends on the architecture and on
 whether there are layers of dropout; so tensors are found by their order and shape, never by a list of indices.
@@ -39,9 +39,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from zoo.architecture import Architecture, Slot
+from zoo.engines.engine import MOMENTUM
 from zoo.errors import UserError
 from zoo.schema import MOST_EPOCHS, WEIGHT_MAX_ABS, WHOLE, is_name
 from zoo.store import Zoo, absent
@@ -74,6 +75,10 @@ LARGEST_TEXT = 2**24  # bytes of a JSON file
 MOST_SHOWN = 20  # epochs in one sentence
 NESTED = 5  # folders that hold nothing but the next
 CLASSES = {"cnn_s": "CNN", "cnn_m": "CNN3", "resnet18": "ResNet18"}  # as the published code calls architectures
+MOMENTS = {  # an optimiser's state: our names of its arrays, and torch's
+    "adam": {"first_moment": "exp_avg", "second_moment": "exp_avg_sq"},
+    "sgd": {"first_moment": "momentum_buffer"},
+}
 VALUES_AT_ONCE = 10**8  # of one model's states in memory
 BYTES_A_VALUE = 64  # of a file: in double precision, with variances, and names
 NUMBERS = {  # types of tensors that can be made float32
@@ -387,6 +392,33 @@ def _is_plain(tensor: Tensor) -> bool:
     )
 
 
+def read_optimizer(file: Path, arch: Architecture) -> dict[str, np.ndarray]:
+    """The optimiser's state as `Zoo.optimizer` gives it, from what task=export wrote: Adam's, or SGD's with its steps.
+
+    Raises:
+        UserError: if the file holds anything else, or is damaged.
+    """
+    saved = read_saved(file, arch)
+    try:
+        parts = [saved["state"][i] for i in range(len(arch.layout))]
+        steps = {int(part["step"]) for part in parts}
+        names = MOMENTS["adam" if "exp_avg_sq" in parts[0] else "sgd"]
+        found = {}
+        for ours, theirs in names.items():
+            tensors = [part[theirs] for part in parts]
+            if [tuple(tensor.shape) for tensor in tensors] != [slot.shape for slot in arch.layout]:
+                raise ValueError
+            if not all(_is_plain(tensor) and tensor.dtype == torch.float32 for tensor in tensors):
+                raise ValueError
+            found[ours] = torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).numpy()
+        (step,) = steps
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise UserError(
+            f"{file.parent.name}/{file.name} is no optimiser state of arch={arch.name}: left out"
+        ) from error
+    return found | {"step": np.array(step, np.int64)}
+
+
 def begin_reading() -> None:
     """In a process that only reads: one thread, and the end when whoever started it has ended, however that came."""
     torch.set_num_threads(1)
@@ -495,7 +527,7 @@ def published_names(arch: Architecture, dropout: float) -> dict[str, str]:
 
 
 def write_trial(folder: Path, zoo: Zoo, arch: Architecture, row: pd.Series, metrics: pd.DataFrame) -> None:
-    """One model as the folder of a trial, all the states that it has. The optimiser's are left out.
+    """One model as the folder of a trial, all the states that it has, and the optimiser's of the last.
 
     Args:
         folder: of the experiment.
@@ -532,6 +564,8 @@ def write_trial(folder: Path, zoo: Zoo, arch: Architecture, row: pd.Series, metr
     epochs = [epoch for epoch in zoo.epochs if there[epoch]]
     for first in range(0, len(epochs), some):
         _write_states(trial, zoo, arch, model, epochs[first : first + some], names)
+    if there[-1] and row["optimizer"] in MOMENTS:
+        _write_optimizer(trial / f"checkpoint_{zoo.epochs[-1]:06d}" / "optimizer", zoo.optimizer(model), arch, row)
 
 
 def _write_states(
@@ -553,6 +587,25 @@ def _write_states(
         except RuntimeError as error:  # torch's word for what the machine refuses
             reason = "cannot be written to its end, as on a full disk"
             raise OSError(errno.ENOSPC, reason, str(checkpoint / "checkpoints")) from error
+
+
+def _write_optimizer(file: Path, state: Mapping[str, np.ndarray], arch: Architecture, row: pd.Series) -> None:
+    """The optimiser of a model as the state dict of PyTorch's, its parameters in the order of the architecture's layout; nothing
+    where the zoo keeps no moments (imported and masked ones)."""
+    names = MOMENTS[row["optimizer"]]
+    if not set(names) <= set(state):
+        return
+    parameters = [nn.Parameter(torch.empty(slot.shape)) for slot in arch.layout]
+    lr, decay = (float(np.nan_to_num(row[name])) for name in ("lr", "weight_decay"))  # NaN: not known
+    optimizer: torch.optim.Optimizer = torch.optim.SGD(parameters, lr, MOMENTUM, weight_decay=decay)
+    if row["optimizer"] == "adam":
+        optimizer = torch.optim.Adam(parameters, lr, weight_decay=decay)
+    for parameter, slot in zip(parameters, arch.layout):
+        optimizer.state[parameter] = {"step": torch.tensor(float(state["step"]))}
+        for ours, theirs in names.items():
+            values = torch.tensor(state[ours][slot.offset : slot.offset + slot.size])
+            optimizer.state[parameter][theirs] = values.reshape(slot.shape)
+    torch.save(optimizer.state_dict(), file)
 
 
 def _plain(value: Any) -> Any:

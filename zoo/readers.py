@@ -31,6 +31,7 @@ Split = tuple[np.ndarray, np.ndarray]
 Splits = dict[str, Split]
 Reader = Callable[[Mapping[str, Path]], Splits]
 LARGEST = 2**30  # bytes of a file, unpacked
+DEFLATE = 1032  # times, at most, that gzip makes anything smaller
 LARGEST_MEMBER = 2**24  # of a zip of small pictures
 
 
@@ -68,21 +69,31 @@ def idx(files: Mapping[str, Path]) -> Splits:
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     """One IDX file of unsigned bytes: 0, 0, type 8, number of dimensions, big-endian sizes, values row-major."""
-    raw = path.read_bytes()
-    if raw.startswith(GZIP_MAGIC):
+    header, magic = 4 + 4 * dimensions, bytes([0, 0, 8, dimensions])
+    with open(path, "rb") as file:
+        packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        file.seek(0)
         try:
-            with gzip.open(io.BytesIO(raw)) as stream:
-                raw = _unpacked(stream, path)
+            with gzip.open(file) if packed else file as stream:
+                begin = stream.read(header)
+                if len(begin) < header or not begin.startswith(magic):
+                    raise _ill_formed(
+                        path, f"not an IDX file of bytes with {dimensions} dimensions (begins {begin[:4].hex()!r})"
+                    )
+                shape = np.frombuffer(begin, ">u4", offset=4).tolist()
+                if (values := math.prod(shape)) > LARGEST:
+                    raise _ill_formed(path, f"its header promises more than {LARGEST:,} values")
+                room = path.stat().st_size * (DEFLATE if packed else 1) - header
+                if values > room:  # told before memory is asked for
+                    most = "at most " if packed else ""
+                    raise _ill_formed(path, f"its header promises {values} values but it holds {most}{room}")
+                raw = stream.read(values + 1)  # no more than that, whatever it unpacks to; the end has gzip's checksum
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise _ill_formed(path, f"damaged or truncated gzip ({error})") from error
-    header = 4 + 4 * dimensions
-    magic = bytes([0, 0, 8, dimensions])
-    if len(raw) < header or not raw.startswith(magic):
-        raise _ill_formed(path, f"not an IDX file of bytes with {dimensions} dimensions (begins {raw[:4].hex()!r})")
-    shape = np.frombuffer(raw, ">u4", count=dimensions, offset=4).tolist()
-    if len(raw) != header + math.prod(shape):
-        raise _ill_formed(path, f"its header promises {math.prod(shape)} values but it holds {len(raw) - header}")
-    return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+    if len(raw) != values:
+        holds = "more" if len(raw) > values else str(len(raw))
+        raise _ill_formed(path, f"its header promises {values} values but it holds {holds}")
+    return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
 # --------------------------------------------------------------------------------------------------------------- SVHN

@@ -82,6 +82,7 @@ MAY_CHANGE = {
     "about",
 }  # everything else in zoo.json identifies the zoo
 LFS_POINTER, LFS_BYTES = "is a pointer of Git LFS, not the file itself", 1024  # which a pointer is shorter than
+PACED_EPOCHS = 6  # of a block that tell how fast it goes on
 PROVENANCE = "provenance.json"  # the one file that differs when a zoo is made again: see `zoo.provenance`
 
 
@@ -460,6 +461,15 @@ class Zoo:
             buffers = torch.from_numpy(self.buffers(models=[model], epochs=[epoch])[0, 0])
         return self.architecture.state_dict(weights, buffers)
 
+    def optimizer(self, model: int) -> dict[str, np.ndarray]:
+        """The optimiser state of one model after the last epoch, as its engine names it: e.g. first_moment float32
+        [parameters], step int64. Raises UserError as `weights`."""
+        (model,) = self.choose_models(models=[model])
+        blocks = self._blocks()
+        self._refuse_pending(np.array([model]), self.epochs[-1], blocks)
+        block = next(block for block in blocks if model in block.models)
+        return {name: array[0] for name, array in block.load_optimizer(model).items()}
+
     def module(self, model: int, epoch: int) -> nn.Module:
         """One model at one epoch as an ordinary module in evaluation mode. Raises UserError as `weights` and `architecture`, and
         for a model of an activation that there is not here."""
@@ -803,6 +813,17 @@ class Block:
         """Epochs still to be committed, in order."""
         return self.zoo.epochs[len(self.epochs) :]
 
+    @property
+    def at_work(self) -> bool:
+        """Whether a process is training it at the moment."""
+        return owner_of(self._lock_path) is not None
+
+    @property
+    def pace(self) -> float:
+        """Epochs a second, by when the last ones were stored; NaN if there are fewer than two."""
+        times = [os.stat(self.path / _epoch_file(epoch)).st_mtime for epoch in self.epochs[-PACED_EPOCHS:]]
+        return (len(times) - 1) / max(times[-1] - times[0], 1e-9) if len(times) > 1 else float("nan")
+
     def __enter__(self) -> Block:
         """Lock the block, throw away what a kill left behind, and check the hash of every file.
 
@@ -896,10 +917,11 @@ class Block:
             m = len(self.models)
             return {name: tensors.slice(f"metrics.{name}", "F64", (m,))[:] for name in self.zoo.description["metrics"]}
 
-    def load_optimizer(self) -> dict[str, np.ndarray]:
-        """The optimiser state of the last committed epoch: copies, as given to `commit`."""
+    def load_optimizer(self, model: int | None = None) -> dict[str, np.ndarray]:
+        """The optimiser state of the last committed epoch, of all models or of one [1, …]: copies, as given to `commit`."""
+        rows = slice(None) if model is None else slice(model - self.first, model - self.first + 1)
         with _tensors(*self._listed_files([_optimizer_file(len(self.epochs) - 1)])) as tensors:
-            return {name: tensors.slice(name, None, (len(self.models), ...))[:] for name in tensors.names()}
+            return {name: tensors.slice(name, None, (len(self.models), ...))[rows] for name in tensors.names()}
 
     def problems(self) -> list[str]:
         """Hash every file again: one sentence a problem; empty if all that is committed is intact."""

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures import DRAW, figures, said_of_best
+from analysis.figures import DRAW, RANKED, figures, said_of_best
 from analysis.results import (
     accuracy_table,
     comparisons,
@@ -94,7 +94,7 @@ def test_markdown():
     assert markdown(pd.DataFrame({"a": ["1"], "b": ["x"]})) == "| a | b |\n| --- | --- |\n| 1 | x |"
 
 
-@pytest.mark.parametrize("comparison", DRAW)
+@pytest.mark.parametrize("comparison", [*DRAW, *RANKED])
 def test_every_comparison_has_a_figure_that_says_something(comparison):
     metrics = {"smoothness": ("along", "across"), "robustness": ("test_acc", "r2"), "weight_distribution": ("conv1", "fc1"),
                "reconstruction": ("test_acc", "l2", "cosine")}.get(comparison, ("test_acc",))  # fmt: skip
@@ -103,7 +103,7 @@ def test_every_comparison_has_a_figure_that_says_something(comparison):
     ]  # fmt: skip
     values = [0.4] if comparison == "weight_distribution" else [0.4, 0.6]
     parts = [rows(m, metric, values, **place) for m in ("originals", "S") for metric in metrics for place in places]
-    (figure,) = figures(pd.concat(parts), comparison).values()
+    (figure,) = figures(pd.concat(parts), comparison, [0, 1]).values()
     title = figure.get_suptitle() or figure.axes[0].get_title(loc="left")
     assert "mnist_seed → mnist" in title
     assert len(title) > 30
@@ -112,15 +112,42 @@ def test_every_comparison_has_a_figure_that_says_something(comparison):
     assert tables(pd.concat(parts), comparison, [0, 1])
 
 
+def said(samples, others=()):
+    """What a title says of samples, in %, at epoch 0; `others` are tested beside them, at epoch 1."""
+    both = [(0, samples), (1, others)] if others else [(0, samples)]
+    parts = [rows(m, "test_acc", v / 100, epoch=epoch) for epoch, of_epoch in both for m, v in of_epoch.items()]
+    tested = comparisons(pd.concat(parts), [0, 1])
+    return said_of_best(samples, tested[tested["epoch"] == 0])
+
+
 def test_a_title_names_a_best_method_only_where_a_test_shows_it():
     random = np.random.default_rng(0)
     low, near, high = random.normal(60, 5, 30), random.normal(61, 5, 30), random.normal(80, 5, 30)
-    assert said_of_best({"A": low, "B": near, "C": high}) == f"C is best with {high.mean():.1f} %"
-    said = said_of_best({"A": low, "B": near, "C": near + 0.5})
-    assert "is best" not in said
-    assert said.endswith("no difference to all others is shown")
-    assert said_of_best({"A": np.append(low, np.nan)}) == f"A has {low.mean():.1f} %"
-    assert "finite" in said_of_best({"A": np.array([np.nan])})
+    assert said({"A": low, "B": near, "C": high}) == f"C is best with {high.mean():.1f} %"
+    assert said({"C": high, "B": near, "A": low}) == f"C is best with {high.mean():.1f} %"
+    told = said({"A": low, "B": near, "C": near + 0.5})
+    assert "is best" not in told
+    assert told.endswith("no difference to all others is shown")
+    assert said({"A": np.append(low, np.nan)}) == f"A has {low.mean():.1f} %"
+    assert "finite" in said({"A": np.array([np.nan])})
+
+
+def test_a_title_and_the_table_are_of_one_family_of_tests():
+    """Among more tests the same difference is not shown any more, wherever it is told."""
+    low, high = np.arange(6.0), np.arange(6.0) + 3.5
+    assert "B is best" in said({"A": low, "B": high})
+    others = dict.fromkeys("CDEF", low)
+    assert "no difference to all others is shown" in said({"A": low, "B": high}, others)
+
+
+@pytest.mark.parametrize("comparison", ["ensemble", "unseen_zoo"])
+def test_a_title_without_a_test_does_not_rank(comparison):
+    parts = [rows(m, "test_acc", [v, v], x=x) for m, v in (("A", 0.4), ("B", 0.6)) for x in (1.0, 2.0)]
+    (figure,) = figures(pd.concat(parts), comparison, []).values()
+    title = figure.get_suptitle() or figure.axes[0].get_title(loc="left")
+    assert "A" in title.split(":", 1)[1]
+    assert "B" in title.split(":", 1)[1]
+    assert "most" not in title
 
 
 def test_b_t_before_training_is_published():

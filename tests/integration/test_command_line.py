@@ -38,10 +38,32 @@ def problems(*overrides: str, multirun: bool = False) -> str:
 
 def test_a_task_checks_only_what_it_uses():
     assert problems("task=zoo", "zoo=cifar10_resnet18_seed") == ""  # which has no tokens
-    assert problems("task=sample", "zoo=cifar10_resnet18_seed", "sampler=soup") == ""  # in weights: needs none
+    in_weights = (
+        "task=sample",
+        "zoo=mnist_seed",
+        "zoo.name=res",
+        "zoo.published=null",
+        "arch=cnn_s_res",
+        "sampler=soup",
+    )
+    assert problems(*in_weights, "autoencoder.align=none") == ""  # needs no tokens
+    assert "or draw from weights in the order they come in (autoencoder.align=none)" in problems(*in_weights)
     assert problems("task=sample", "sampler=flow", "sampler.condition={epoch:5,activation:null}") == ""
     found = problems("task=sample", "autoencoder.heads=3", "+sampler.steps=3", "population.name=a/b")
     assert len(found.splitlines()) == 3
+
+
+NORMED = ("arch.module=tests.populations.Normed", "autoencoder.align=none")
+
+
+@pytest.mark.parametrize(
+    "sampler", ["soup", "pca", "noise", "nearest", "kde"]
+)  # those of weights, and one of embeddings
+def test_networks_with_batchnorm_are_not_sampled_and_told_before_anything_starts(sampler):
+    """They would lack the running statistics; in whatever order their neurons come."""
+    found = problems("task=sample", "zoo=cifar10_resnet18_seed", f"sampler={sampler}", *NORMED)
+    assert len(found.splitlines()) == 1
+    assert "arch=resnet18: " in found
 
 
 def test_all_mistakes_are_told_at_once_before_anything_starts(tmp_path):

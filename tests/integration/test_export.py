@@ -49,6 +49,34 @@ def test_raw_and_back(root, tmp_path):
     assert "licence | CC-BY-4.0" in (folder / "README.md").read_text()
 
 
+def test_optimiser_states_in_the_raw_layout_and_back(root, tmp_path):
+    """To the bit, of Adam and of SGD; PyTorch's own optimisers take them. One that is damaged is listed."""
+    zoo, folder = exported(root, "raw")
+    assert set(zoo.models["optimizer"]) == {"adam", "sgd"}
+    lost = next(folder.glob("*_00003_*/checkpoint_000002/optimizer"))
+    lost.write_bytes(lost.read_bytes()[:1000])
+    import_zoo(configure(tmp_path, WORDS[0], "zoo.models=null", "task=import", f"source={folder}", "engine.threads=1"))
+    back = Zoo.open(tmp_path / "zoos" / "digits_hyp10r")
+    for model, kind in zoo.models["optimizer"].items():
+        if model == 3:
+            assert not any(array.any() for array in back.optimizer(model).values())
+            continue
+        state, again = zoo.optimizer(model), back.optimizer(model)
+        assert sorted(again) == sorted(state)
+        assert all(again[name].tobytes() == state[name].tobytes() for name in state)
+        (file,) = folder.glob(f"*_{model:05d}_*/checkpoint_000002/optimizer")
+        parameters = list(zoo.module(model, 2).parameters())
+        optimizer = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[kind](parameters)
+        optimizer.load_state_dict(torch.load(file, weights_only=True))
+        name = {"adam": "exp_avg", "sgd": "momentum_buffer"}[kind]
+        moment = torch.cat([optimizer.state[parameter][name].flatten() for parameter in parameters])
+        assert moment.numpy().tobytes() == state["first_moment"].tobytes()
+        sum(parameter.sum() for parameter in parameters).backward()
+        optimizer.step()
+    listed = pd.read_csv(tmp_path / "imports" / "digits_hyp10r.csv")
+    assert listed["problem"].tolist() == ["checkpoint_000002/optimizer is damaged"]
+
+
 def test_the_published_network_reads_a_raw_checkpoint(root):
     zoo, folder = exported(root, "raw")
     x = torch.randn(3, 1, 28, 28)

@@ -1,5 +1,6 @@
 """`task=sparsify` on real digits: twins of a stored zoo."""
 
+import io
 import shutil
 
 import numpy as np
@@ -7,10 +8,12 @@ import pandas as pd
 import pytest
 import torch
 from hydra import initialize_config_dir
+from rich.console import Console
 
 import run
 from analysis.report import write_report
-from analysis.zoo_analysis import analyse_zoo
+from analysis.results import rich_table
+from analysis.zoo_analysis import analyse_zoo, shown_sparsity
 from tests.integration.test_command_line import problems
 from tests.integration.test_train_zoo import configure, hashes, train
 from tests.populations import copied
@@ -348,6 +351,31 @@ def test_twins_of_networks_with_batchnorm(tmp_path):
     assert twin.metrics.set_index(["model_id", "epoch"]).loc[(1, 2), "test_acc"] == pytest.approx(accuracy)
     np.testing.assert_array_equal(masked.buffers(), twin.buffers())
     assert not np.array_equal(masked.buffers(epochs=[0]), masked.buffers(epochs=[2]))
+
+
+def test_the_sparsity_of_many_layers_can_be_read_on_a_console():
+    """ResNet-18 has 21 of them: side by side they were columns without any room."""
+    layers = {f"layer{i // 5}.{i % 5}.conv1": 1.5 + i for i in range(21)}
+    table = {
+        "epoch": range(26),
+        "n": 100,
+        "accuracy": 55.5,
+        "accuracy_std": 10.5,
+        "sparsity": 33.3,
+        "sparsity_std": 10.2,
+    }
+    console = Console(width=80, file=io.StringIO())
+    console.print(rich_table("sparsity", shown_sparsity(pd.DataFrame(table | layers))))
+    text = console.file.getvalue()
+    for word in (
+        "epoch 0 ",
+        "epoch 25 ",
+        "55.5 ± 10.5 ",
+        "33.3 ± 10.2 ",
+        *(f" {layer} " for layer in layers),
+        " 21.5 ",
+    ):
+        assert word in text
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """sweep.py: what is missing is done, whatever happens to jobs, launchers and the sweep itself."""
 
+import io
+import os
 import re
 import shutil
 import signal
@@ -11,6 +13,7 @@ from pathlib import Path
 import hydra
 import pytest
 from hydra import compose
+from rich.console import Console
 
 import sweep
 from run import CONFIG_DIR
@@ -235,7 +238,8 @@ def test_stages_follow_each_other_and_are_done_again_when_the_zoo_has_grown(tmp_
 
 
 @pytest.mark.slow
-def test_an_interrupt_stops_the_sweep(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_stops_the_sweep(tmp_path, how):
     words = [
         "zoo=digits_hyp*",
         *SMALL[:2],
@@ -246,11 +250,48 @@ def test_an_interrupt_stops_the_sweep(tmp_path):
     ]
     process = subprocess.Popen([*PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until(lambda: list(tmp_path.glob("zoos/*/weights/*/epoch-0003.safetensors")))
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "the same command" in errors
     assert output.count("jobs to do") == 1, "it did not begin again"
+
+
+def test_how_far_a_zoo_is(tmp_path):
+    """Models × epochs that are stored; the pace of blocks at work, by when their last epochs were stored."""
+    words = ["zoo=digits_hyp10r", *SMALL[:4], f"paths.root={tmp_path}"]
+    zoo = train(tmp_path, *words[:-1], "logger=none")
+    with composing(CONFIG_DIR, [], "sweep"):
+        half = sweep.Sweep(*sweep.read_words([*words[:3], "zoo.epochs=4", *words[4:]]))
+        assert half.progress("digits_hyp10r") == ("12 of 24", "")
+        for block in zoo.blocks(2):
+            for epoch in range(3):
+                os.utime(block.path / f"epoch-{epoch:04d}.safetensors", (0, 10 * epoch))
+        with zoo.blocks(2)[0], zoo.blocks(2)[2]:  # each of 2 models: 2 × 2 models × epochs in 10 s
+            assert half.progress("digits_hyp10r") == ("12 of 24", "30 s")
+            console = Console(width=200, file=io.StringIO())
+            half.folder.mkdir(parents=True)
+            console.print(half.table())
+    shown = console.file.getvalue()
+    assert re.search(r"│ digits_hyp10r │ 12 of 24 │ 30 s │ 0 of 1 │", shown)
+    assert re.search(r"logs: \S+/sweeps/hyperzoo-\w+/\*/sweep.log", shown)
+
+
+def test_a_cancelled_job_is_told_as_slurm_tells_it(tmp_path):
+    """And not what died of it; a job that SLURM queues again, for its own reasons, is told as it ended."""
+    with composing(CONFIG_DIR, [], "sweep"):
+        asked = sweep.Sweep(*sweep.read_words(["zoo=digits_hyp10r", *SMALL, f"paths.root={tmp_path}"]))
+    (job,) = asked.jobs("digits_hyp10r", "zoo")
+    launch = sweep.Launch(asked, [job], 0)
+    (launch.logs / "7").mkdir(parents=True)
+    (asked.folder / job.key).mkdir()
+    (asked.folder / job.key / "failure.txt").write_text("Traceback …\nConnectionResetError: Connection lost")
+    log = launch.logs / "7" / "7_0_log.err"
+    line = "slurmstepd: error: *** JOB 7 ON node CANCELLED AT 2026-11-28T08:00:00 ***"
+    log.write_text(f"a warning\n{line}\nsubmitit: bypassing signal\nConnectionResetError: Connection lost\n")
+    assert launch.last_lines(job) == line
+    log.write_text(line.removesuffix("***") + "DUE TO TIME LIMIT ***")
+    assert launch.last_lines(job).endswith("ConnectionResetError: Connection lost")
 
 
 def test_a_twin_is_done_that_has_all_models_of_its_source(tmp_path):

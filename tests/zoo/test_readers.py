@@ -1,5 +1,6 @@
 import bz2
 import gzip
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -92,9 +93,31 @@ def test_plain_idx_of_wrong_length_is_refused(change, tmp_path):
     for path in files.values():
         whole = path.read_bytes()
         path.write_bytes(change(whole))
-        with pytest.raises(UserError, match=rf"{path}: its header promises \d+ values but it holds \d+"):
+        with pytest.raises(UserError, match=rf"{path}: its header promises \d+ values but it holds (\d+|more)"):
             readers.idx(files)
         path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize(
+    ("promised", "held", "said"),
+    [
+        (2**29, 100, "promises 536870912 values but it holds"),
+        (2**32 - 1, 100, "promises more than 1,073,741,824 values"),
+        (100, 2**24, "promises 100 values but it holds more"),
+    ],
+)
+def test_what_an_idx_file_promises_bounds_what_is_read(promised, held, said, pack, tmp_path):
+    """Neither what a header says nor what a file unpacks to is given memory where the two differ."""
+    file = tmp_path / "labels"
+    file.write_bytes(pack(b"\0\0\x08\x01" + promised.to_bytes(4, "big") + bytes(held)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=f"^{file}: its header {said}"):
+            readers._read_idx(file, 1)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_idx_counts_must_agree(tmp_path):
