@@ -142,6 +142,11 @@ class Progress:
         self.done += amount
         self.skipped += amount
 
+    def prepared(self) -> None:
+        """Count the time from now on, if nothing was done yet: compiling, for one, is no measure of the time left."""
+        if self.done == self.skipped:
+            self.began = time.monotonic()
+
     def advance(self, amount: float = 1, note: str = "") -> None:
         """Count what is done now; `note` is shown behind it from now on."""
         self.done += amount

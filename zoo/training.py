@@ -288,6 +288,7 @@ class PopulationModule(pl.LightningModule):
         else:
             self.engine.load(before_training(self.engine.arch, self.engine.models, self.start))
             self.commit(self.engine.evaluate(self.engine.data.train))
+        self.progress.shown.prepared()
 
     def configure_optimizers(self) -> None:
         """None: every model has its own inside the engine."""

@@ -54,6 +54,16 @@ def test_progress_has_rate_and_time_left(log, at_once, capsys):
     assert log.getvalue() == line
 
 
+def test_time_before_the_work_is_no_measure_of_the_time_left(at_once, monkeypatch, capsys):
+    clock = iter([0.0, 100.0, 101.0, 102.0, 102.0, 102.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    with Progress("training", 10, "models") as progress:
+        progress.prepared()  # after 100 s of compiling
+        progress.advance(2)
+        progress.prepared()  # for the next block: nothing is forgotten
+    assert capsys.readouterr().out == "training: 2/10 models, 1.0/s, 8 s left\n"
+
+
 def test_a_bar_on_a_terminal_leaves_its_lines_in_the_log_alone(log, at_once, monkeypatch):
     shown = module.RecordedConsole(file=io.StringIO(), force_terminal=True, width=100)
     monkeypatch.setattr(module, "console", shown)
