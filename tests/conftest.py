@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 
+import absl.logging
 import pytest
 
 # Tests run side by side, one a core: PyTorch's threads would wait for one another. Programs under test inherit it.
@@ -13,6 +15,10 @@ from hypothesis import settings
 # The programs under test must hear an interrupt. Whoever starts the tests in the background has them ignore it, and
 # programs inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# absl, which mlcroissant brings, closes what was sys.stderr when it was imported as soon as Hydra sets up logging: here that
+# is pytest's own file, and no later test could write.
+absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 # No test is timed: that a machine is busy is no mistake.
 settings.register_profile("untimed", deadline=None)

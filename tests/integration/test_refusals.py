@@ -128,7 +128,7 @@ def test_every_write_may_fail_once(trained, tmp_path, disk, full_at, task, every
         task(whole)
     writes = range(1, disk.writes + 1)
     assert len(writes) > 5
-    some = 8 if task is analyse else 1  # which takes long, and writes one table as it does another
+    some = 20 if task is analyse else 1  # which takes long, and writes one table as it does another
     for at in writes[::some] if every else writes[2 :: len(writes) // 2]:
         root, told = begin(str(at)), None
         try:
