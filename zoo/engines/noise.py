@@ -84,9 +84,8 @@ def chain(P, E, G, LIMITS, n, share):
 @strict
 def square(A, source, squares, X, n):
     """A[squares:] = X[source:]²; n values."""
-    values, products = X[source : source + n], A[squares : squares + n]
     for k in range(n):
-        products[k] = values[k] * values[k]
+        A[squares + k] = X[source + k] * X[source + k]
 
 
 @strict
@@ -100,21 +99,18 @@ def sample(A, mean, spread, noise, size, lanes, channels, numbers, first):
     for c in range(channels):
         for p in range(places):
             A[noise + p * lanes + c] = numbers[first + c * places + p]
-    n = places * lanes
-    means, spreads, noises = A[mean : mean + n], A[spread : spread + n], A[noise : noise + n]
-    for k in range(n):
-        deviation = f32(math.sqrt(spreads[k] + SMALL))
-        means[k] = multiply_add(deviation, noises[k], means[k])
-        spreads[k] = HALF * noises[k] / deviation
+    for k in range(places * lanes):
+        deviation = f32(math.sqrt(A[spread + k] + SMALL))
+        A[mean + k] = multiply_add(deviation, A[noise + k], A[mean + k])
+        A[spread + k] = HALF * A[noise + k] / deviation
 
 
 @strict
 def keep(A, mean, spread, n, z, by_spread):
     """A stage without pool: its outputs and their derivatives are those of the map."""
-    for to, source in ((z, mean), (by_spread, spread)):
-        values, copies = A[source : source + n], A[to : to + n]
-        for k in range(n):
-            copies[k] = values[k]
+    for k in range(n):
+        A[z + k] = A[mean + k]
+        A[by_spread + k] = A[spread + k]
 
 
 @strict
@@ -148,14 +144,12 @@ def pool(A, mean, spread, size, lanes, z, by_spread, I, i, input_size, input_lan
 @strict
 def times(A, first, second, to, n):
     """A[to:] = A[first:] * A[second:]; n values."""
-    products, left, right = A[to : to + n], A[first : first + n], A[second : second + n]
     for k in range(n):
-        products[k] = left[k] * right[k]
+        A[to + k] = A[first + k] * A[second + k]
 
 
 @strict
 def join(A, g, by_square, z, d, n):
     """Gradients A[g:] of a stage's outputs A[z:] by way of means and, A[by_square:], of variances, times A[d:]."""
-    outputs, gradients, squares, slopes = A[z : z + n], A[g : g + n], A[by_square : by_square + n], A[d : d + n]
     for k in range(n):
-        gradients[k] = multiply_add(TWO * outputs[k], squares[k], gradients[k]) * slopes[k]
+        A[g + k] = multiply_add(TWO * A[z + k], A[by_square + k], A[g + k]) * A[d + k]

@@ -18,8 +18,7 @@ multiply_add = OPERATIONS["multiply_add"]
 
 # Arithmetic as it is written: nothing is reordered or fused by the compiler, and no division is approximated. So the bits
 # are the same on every processor, with vectors of any width, whichever process compiled the code. Where a multiply-add is
-# to be rounded once, multiply_add says so; a sum is one chain, or as many as the code names. Loops run over slices: of
-# A[z + i] LLVM makes no vectors, as it cannot exclude that z + i is negative, which numba counts from the end.
+# to be rounded once, multiply_add says so; a sum is one chain, or as many as the code names.
 strict = njit(nogil=True, error_model="numpy")
 
 f32 = np.float32
@@ -149,24 +148,23 @@ def gelu(x):
 @strict
 def activate(A, z, d, n, code):
     """n values at A[z:]: apply the activation; its derivative goes to A[d:]."""
-    values, slopes = A[z : z + n], A[d : d + n]
     if code == TANH:
         for i in range(n):
-            values[i], slopes[i] = tanh(values[i])
+            A[z + i], A[d + i] = tanh(A[z + i])
     elif code == RELU:
         for i in range(n):
-            x = values[i]
-            slopes[i] = f32(x > ZERO)
-            values[i] = x if x > ZERO else ZERO
+            x = A[z + i]
+            A[z + i] = x if x > ZERO else ZERO
+            A[d + i] = ONE if x > ZERO else ZERO
     elif code == SIGMOID:
         for i in range(n):
-            values[i], slopes[i] = sigmoid(values[i])
+            A[z + i], A[d + i] = sigmoid(A[z + i])
     elif code == GELU:
         for i in range(n):
-            values[i], slopes[i] = gelu(values[i])
+            A[z + i], A[d + i] = gelu(A[z + i])
     else:
         for i in range(n):
-            slopes[i] = ONE
+            A[d + i] = ONE
 
 
 @strict
@@ -216,9 +214,8 @@ def put_back(A, g, n, to, places, i):
 @strict
 def add(A, z, other, n):
     """A[z : z + n] += A[other : other + n]."""
-    sums, terms = A[z : z + n], A[other : other + n]
     for k in range(n):
-        sums[k] += terms[k]
+        A[z + k] += A[other + k]
 
 
 @strict
@@ -235,9 +232,8 @@ def mix(P, w, b, A, x, places, inputs, input_lanes, outputs, lanes, z):
 @strict
 def mix_back(P, w, b, A, x, g_x, places, inputs, input_lanes, outputs, lanes, g, G):
     """Back through `mix`: gradients A[g:] of its outputs give those of its weights, added to G, and of its inputs, A[g_x:]."""
-    of_inputs = A[g_x : g_x + places * input_lanes]
     for k in range(places * input_lanes):
-        of_inputs[k] = ZERO
+        A[g_x + k] = ZERO
     for p in range(places):
         for o in range(outputs):
             gradient = A[g + p * lanes + o]
