@@ -196,7 +196,7 @@ def wrong_labels(files):
 
 
 def no_test_split(files):
-    return {"train": wrong_labels(files)["train"]}
+    return {"train": (np.zeros((10, 1, 28, 28), np.uint8), np.arange(10))}
 
 
 def no_splits(files):
