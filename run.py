@@ -55,7 +55,6 @@ def job(composed: DictConfig) -> str | None:
         fail(STOPPED, code=130)
     except Exception as error:
         told = told_of(error, composed.paths.root)
-        record.info("%s", traceback.format_exc() if isinstance(error, OSError) else told)
         if hydra_config.mode == RunMode.MULTIRUN:
             print(f"{' '.join(hydra_config.overrides.task)}: {told}", file=sys.stderr)
             return told
@@ -66,15 +65,21 @@ def job(composed: DictConfig) -> str | None:
 
 
 def told_of(error: Exception, where: object) -> str:
-    """What is told of an error: a sentence, if the user or the machine is to blame; else the traceback.
+    """What is told of an error: a sentence, if the user or the machine is to blame; else the traceback, which run.log has of
+    what the machine refuses, too.
 
     Args:
         error: being handled.
         where: the folder that is named if the error names no file.
     """
+    from zoo.console import record
     from zoo.errors import UserError, refusal
 
-    return str(error) if isinstance(error, UserError) else refusal(error, where) or traceback.format_exc()
+    if isinstance(error, UserError):
+        record.info("%s", error)
+        return str(error)
+    record.info("%s", traceback.format_exc())
+    return refusal(error, where) or traceback.format_exc()
 
 
 @contextmanager
@@ -171,14 +176,9 @@ def sweep_jobs(hydra: Any, words: Sequence[str]) -> list[tuple[str, str]]:
     return [(" ".join(result.overrides), result.return_value) for result in results if result.return_value]
 
 
+@told_to_the_terminal()
 def main() -> None:
-    """The command line, on any terminal."""
-    with told_to_the_terminal():
-        _main()
-
-
-def _main() -> None:
-    """The same; all mistakes are told at once, before Hydra starts anything."""
+    """The command line: all mistakes are told at once, before Hydra starts anything."""
     from zoo.config import command_line_problems, composing, mistakes, own_folders
     from zoo.errors import UserError
 

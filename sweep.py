@@ -416,7 +416,7 @@ def work(composed: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from zoo.config import read_config
-    from zoo.console import plain_output, record
+    from zoo.console import plain_output
     from zoo.files import write_file
 
     plain_output()
@@ -434,7 +434,6 @@ def work(composed: DictConfig) -> None:
                 same = _state(zoo) == state
         except Exception as error:
             told = run.told_of(error, folder)
-            record.info("%s", traceback.format_exc() if isinstance(error, OSError) else told)
             with suppress(OSError):  # on a full disk the job ends without a word
                 (folder / "failure.txt").write_text(told, encoding="utf-8")
             raise
@@ -635,13 +634,9 @@ def plan(sweep: Sweep) -> Any:
     return Group(f"Sweep {sweep.asked.name}: jobs to do, and the whole of each zoo", table)
 
 
+@run.told_to_the_terminal()
 def main() -> None:
     """The command line. Exit code 0: all is done; 1: something is missing; 2: a mistake, nothing was started."""
-    with run.told_to_the_terminal():
-        _main()
-
-
-def _main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(__doc__)
         return

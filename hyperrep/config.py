@@ -11,10 +11,8 @@ from hyperrep.autoencoder import autoencoder_problems
 from hyperrep.samplers import sampler_class, sampler_problems
 from hyperrep.tokens import Tokens, weights_and_biases
 from zoo import Zoo
-from zoo.architecture import Architecture
-from zoo.config import folder_problems
+from zoo.config import architecture, folder_problems
 from zoo.errors import UserError
-from zoo.images import plan_shape
 
 
 @dataclass
@@ -28,11 +26,9 @@ class PopulationConfig:
 
 def hyperrep_problems(config: Any) -> list[str]:
     """What forbids task=hyperrep, a sentence each."""
-    dataset, arch = config.dataset, config.arch
     problems = folder_problems("autoencoder.name", config.autoencoder.name) + states_problems(config)
     try:
-        built = Architecture.from_config(arch, plan_shape(dataset, arch.protocol, arch.image_size), dataset.classes)
-        return problems + autoencoder_problems(config.autoencoder, Tokens(built))
+        return problems + autoencoder_problems(config.autoencoder, Tokens(architecture(config)))
     except UserError as error:
         return [*problems, str(error)]
 
@@ -55,12 +51,11 @@ def states_problems(config: Any) -> list[str]:
 
 def _network_problems(config: Any) -> list[str]:
     """Why networks of this architecture cannot be drawn as weights, a sentence each."""
-    dataset, arch = config.dataset, config.arch
     try:
-        built = Architecture.from_config(arch, plan_shape(dataset, arch.protocol, arch.image_size), dataset.classes)
+        built = architecture(config)
         if built.n_buffers:
             return [
-                f"arch={arch.name}: has {built.n_buffers} values that are no weights (running statistics of batch norm), and "
+                f"arch={built.name}: has {built.n_buffers} values that are no weights (running statistics of batch norm), and "
                 "samplers draw weights alone; sample networks without such layers, such as arch=cnn_s"
             ]
     except UserError as error:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 
 import absl.logging
@@ -23,6 +24,24 @@ absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 # No test is timed: that a machine is busy is no mistake.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture
+def in_process(monkeypatch, capsys):
+    """Run the main function of a program in this process."""
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+
+    def run(main, *words):
+        monkeypatch.setattr(sys, "argv", list(words))
+        code = 0
+        try:
+            main()
+        except SystemExit as stopped:
+            code = stopped.code
+        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
+
+    return run
 
 
 def pytest_collection_modifyitems(items):

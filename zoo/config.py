@@ -18,6 +18,7 @@ import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -354,7 +355,7 @@ def combination_problems(config: Config) -> list[str]:
     if problems:
         return problems
     try:
-        built = Architecture.from_config(arch, plan_shape(dataset, arch.protocol, arch.image_size), dataset.classes)
+        built = architecture(config)
     except UserError as error:
         return [str(error)]
     if not built.takes_dropout and grid.dropout != [0.0]:
@@ -400,6 +401,12 @@ def folder_problems(key: str, name: str) -> list[str]:
 def training_conditions(config: Config) -> tuple[str, bool]:
     """What an engine must cope with: "cpu" or "gpu", and whether training images are augmented."""
     return config.trainer.accelerator, augments(config.dataset.protocols[config.arch.protocol].augment)
+
+
+def architecture(config: Config) -> Architecture:
+    """The architecture for the images that the dataset's protocol yields."""
+    shape = plan_shape(config.dataset, config.arch.protocol, config.arch.image_size)
+    return Architecture.from_config(config.arch, shape, config.dataset.classes)
 
 
 def engine_refusal(config: Config, arch: Architecture) -> str | None:
@@ -686,14 +693,14 @@ def _sharing_problems(overrides: list[Override], configs: list[Config]) -> list[
     parts = [_interpolation(first, override.key_or_group) for override in sharing]
     if None in parts:
         return [f"{told}; start them one by one, each with a {key} of its own"]
-    name = _value(first, key) or "_".join(_value(first, part) for part in where)
+    name = attrgetter(key)(first) or "_".join(attrgetter(part)(first) for part in where)
     return [f"{told}; give each its own: '{key}={'_'.join([name, *map(str, parts)])}'"]
 
 
 def _filed_under(config: Config) -> str:
     """Under which names of the configuration the results of a run are."""
-    names = [f"{key}={_value(config, key)}" for key in config.task.filed_under if _value(config, key) is not None]
-    return " ".join([*names, f"paths.root={config.paths.root}"])
+    values = {key: attrgetter(key)(config) for key in (*config.task.filed_under, "paths.root")}
+    return " ".join(f"{key}={value}" for key, value in values.items() if value is not None)
 
 
 def _made_of(config: Config) -> dict[str, Any]:
@@ -705,20 +712,12 @@ def _made_of(config: Config) -> dict[str, Any]:
     return parts
 
 
-def _value(config: Config, key: str) -> Any:
-    """The value of a key such as zoo.name."""
-    value: Any = config
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
-
-
 def _interpolation(config: Config, key: str) -> str | None:
     """How a name can hold the value of a key or group; None: it cannot."""
     try:
-        value = _value(config, key)
+        value = attrgetter(key)(config)
         if dataclasses.is_dataclass(value):
-            key, value = f"{key}.name", _value(config, f"{key}.name")
+            key, value = f"{key}.name", attrgetter(f"{key}.name")(config)
     except AttributeError:
         return None
     if isinstance(value, list) and len(value) == 1:

@@ -29,14 +29,14 @@ from torch.utils.data import DataLoader
 
 from zoo import Zoo, engines
 from zoo.architecture import Architecture
-from zoo.config import MOST_NAMES, Config, training_conditions
+from zoo.config import MOST_NAMES, Config, architecture, training_conditions
 from zoo.console import Progress, console, duration
 from zoo.engines import Engine, Population, Protocol, Scores
 from zoo.engines.engine import ADAM_BETAS, ADAM_EPS, MOMENTUM
 from zoo.engines.torch_engine import LANES
 from zoo.errors import UserError
 from zoo.fitting import fit
-from zoo.images import AugmentConfig, ImageData, Images, load_images, plan_shape
+from zoo.images import AugmentConfig, ImageData, Images, load_images
 from zoo.initialization import BIAS
 from zoo.provenance import Provenance
 from zoo.pruning import schedule, zero_shares
@@ -388,12 +388,6 @@ def _stored_population(block: Block, epoch: int) -> Population:
 
 
 # ------------------------------------------------------------------------------------------ what identifies a zoo
-
-
-def architecture(config: Config) -> Architecture:
-    """The architecture for the images that the dataset's protocol yields."""
-    shape = plan_shape(config.dataset, config.arch.protocol, config.arch.image_size)
-    return Architecture.from_config(config.arch, shape, config.dataset.classes)
 
 
 def training_protocol(config: Config) -> Protocol:

@@ -1,12 +1,12 @@
 """The command line as a user meets it: `python run.py …` in a process of its own."""
 
-import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -301,22 +301,10 @@ def test_several_zoos_with_one_command(tmp_path):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch, capsys):
+def here(tmp_path, monkeypatch, in_process):
     """run.py in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
-
-    def run_here(*words):
-        monkeypatch.setattr(sys, "argv", [str(ROOT / "run.py"), *words])
-        code = 0
-        try:
-            run.main()
-        except SystemExit as stopped:
-            code = stopped.code
-        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
-
-    return run_here
+    return partial(in_process, run.main, str(ROOT / "run.py"))
 
 
 SLOW = pytest.mark.slow  # processes of their own

@@ -146,21 +146,15 @@ PLAN = [run.main, "run.py", "task=plan"], [sweep.main, "sweep.py", "zoo=digits_s
 
 
 @pytest.mark.parametrize("command", PLAN, ids=["run", "sweep"])
-def test_what_a_program_cannot_write_is_one_sentence(tmp_path, full_at, disk, monkeypatch, capsys, command):
+def test_what_a_program_cannot_write_is_one_sentence(tmp_path, full_at, disk, monkeypatch, in_process, command):
     """Whichever write fails: of Hydra's, of the log, of the zoo."""
     main, *words = command
     monkeypatch.setattr("zoo.training.plan_zoo", lambda config: console.print("a plan"))
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
 
     def begin(name, at=None):
-        monkeypatch.setattr(sys, "argv", [*words, f"paths.root={tmp_path / name}", *SMALL[-2:]])
-        try:
-            with full_at(tmp_path, at):
-                main()
-        except SystemExit as stopped:
-            return stopped.code, capsys.readouterr().err
-        return 0, capsys.readouterr().err
+        with full_at(tmp_path, at):
+            done = in_process(main, *words, f"paths.root={tmp_path / name}", *SMALL[-2:])
+        return done.returncode, done.stderr
 
     assert begin("whole") == (0, "")
     for at in (1, disk.writes // 2, disk.writes - 1):

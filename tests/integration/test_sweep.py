@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -33,19 +34,9 @@ def call(*words, timeout=300, **options):
 
 
 @pytest.fixture
-def here(monkeypatch, capsys):
+def here(in_process):
     """The same in this process."""
-
-    def run_here(*words):
-        monkeypatch.setattr(sys, "argv", ["sweep.py", *words])
-        code = 0
-        try:
-            sweep.main()
-        except SystemExit as stopped:
-            code = stopped.code
-        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
-
-    return run_here
+    return partial(in_process, sweep.main, "sweep.py")
 
 
 def until(condition, seconds=120):
