@@ -572,9 +572,9 @@ def _known_words(words: typing.Sequence[str], multirun: bool, kind: type[Config]
         elif override.is_interval_sweep():
             problems.append(f"{text}: an interval has no end of values; write some, as a,b,c or range(0,10,2)")
         elif override.is_sweep_override() and not _choices(override):
-            problems.append(
-                f"{text}: no name is like that{did_you_mean('', loader.get_group_options(override.key_or_group))}"
-            )
+            letters = "".join(override.value().include).replace("*", "")
+            options = loader.get_group_options(override.key_or_group)
+            problems.append(f"{text}: no name is like that{did_you_mean(letters, options)}")
         else:
             parsed.append(override)
     groups: Any = loader.repository  # type: ignore[attr-defined]

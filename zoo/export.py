@@ -51,21 +51,36 @@ def export_zoo(config: Config) -> None:
     """
     zoo = open_zoo(config)
     target = Path(config.paths.root) / "exports" / f"{config.zoo.name}_{config.format}"
-    part = target.with_name(f"{target.name}.part")
+    part, old = target.with_name(f"{target.name}.part"), target.with_name(f"{target.name}.old")
     target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target.with_name(f"{target.name}.lock"), f"{target} is being written by {{owner}}: wait for it"):
-        for path in (target, part):
+        for path in (target, part, old):
             if path.is_symlink() or (path.exists() and not path.is_dir()):
                 raise UserError(f"{path} is in the way: it is no folder; move it away")
+        if old.exists() and not target.exists():  # a kill came between the two renames below
+            os.replace(old, target)
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         with writing(part):
             told = FORMATS[config.format](zoo, part)
         if not (part / "README.md").exists():  # the card: what these files are, and their licence
             (part / "README.md").write_bytes(read_file(zoo.path / "README.md"))
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(part, target)
+        _replace_folder(target, part, old)
     console.print(f"Exported to {target}\n{told.format(folder=target)}", highlight=False, soft_wrap=True)
+
+
+def _replace_folder(folder: Path, new: Path, old: Path) -> None:
+    """Put `new` in place of a folder, which is called `old` meanwhile and removed when the new one is there."""
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    try:
+        os.replace(new, folder)
+    except OSError:
+        if old.exists():
+            os.replace(old, folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 # ------------------------------------------------------------------------------------------------ raw and csv

@@ -235,7 +235,7 @@ def test_every_value_of_a_sweep_is_checked():
         (["sparsify.share=0.1,0.2", "sparsify=magnitude", "task=sparsify"],
          "'sparsify.twin=digits_seed_magnitude_${sparsify.share}'"),
         (["sampler=gan,kde", "sampler.steps=30"], "sampler.steps: there is no such key with sampler=kde"),
-        (["zoo=glob(digats_*)"], "zoo=glob(digats_*): no name is like that"),
+        (["zoo=glob(digats_*)"], "zoo=glob(digats_*): no name is like that; did you mean digits_seed?"),
         (["zoo.epochs=interval(0,1)"], "zoo.epochs=interval(0,1): an interval has no end of values"),
         (["hydra/launcher=slrm", "hydra.launcher.partition=x"], "hydra/launcher: got 'slrm'; did you mean slurm?"),
         (["hydra/launcher=slurm", "hydra.launcher.partitoin=x"], "did you mean hydra.launcher.partition?"),

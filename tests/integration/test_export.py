@@ -1,6 +1,8 @@
 """`task=export`: what others read of it is what the zoo holds."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -208,6 +210,33 @@ def test_csv(root):
     metrics = pd.read_csv(folder / "metrics.csv")
     assert np.allclose(metrics[SCORES], zoo.metrics[SCORES], equal_nan=True)
     assert pd.read_csv(folder / "models.csv")["seed"].tolist() == zoo.models["seed"].tolist()
+
+
+def test_the_old_export_stays_until_the_new_one_is_in_its_place(root, monkeypatch):
+    _, folder = exported(root, "csv")
+    (folder / "stray").write_text("of the old one")
+    replace = os.replace
+
+    def full(source, target):
+        if target == folder and source.name.endswith(".part"):
+            assert not folder.exists() or "stray" in os.listdir(folder)
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space"):
+            exported(root, "csv")
+        assert (folder / "stray").exists()
+    replace(folder, folder.with_name(f"{folder.name}.old"))  # where a kill comes between the two
+    with monkeypatch.context() as patched:
+        patched.setattr("zoo.export.FORMATS", {"csv": lambda zoo, part: 1 / 0})
+        with pytest.raises(ZeroDivisionError):
+            exported(root, "csv")
+    assert (folder / "stray").exists()
+    exported(root, "csv")
+    assert sorted(path.name for path in folder.parent.glob(f"{folder.name}*")) == [folder.name]
+    assert not (folder / "stray").exists()
 
 
 def test_again_replaces_and_what_cannot_be_is_told(root, tmp_path):
