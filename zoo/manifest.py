@@ -33,6 +33,7 @@ def write_listed(file: Path, data: bytes) -> None:
         if listed is None:
             files = [other for other in file.parent.glob("[!.]*") if other.is_file()]  # no locks
             listed = {other.name: [hash_of(other)] for other in files}
+        listed = {name: _settled(file.with_name(name), hashes) for name, hashes in listed.items()}
         _list(file.parent, listed | {file.name: [*listed.get(file.name, []), digest]})
         write_file(file, data)
         _list(file.parent, listed | {file.name: [digest]})
@@ -54,6 +55,13 @@ def read_listed(file: Path) -> bytes:
         if hashlib.sha256(data).hexdigest() in listed.get(file.name, []):
             return data
     raise ValueError("its hash is not the one in manifest.json")
+
+
+def _settled(file: Path, hashes: list[str]) -> list[str]:
+    """Of the hashes that a file may have, the one that it has: whoever replaced it was killed before the manifest said so."""
+    if len(hashes) > 1 and file.is_file() and (there := hash_of(file)) in hashes:
+        return [there]
+    return hashes
 
 
 def _listed(folder: Path) -> dict[str, list[str]] | None:

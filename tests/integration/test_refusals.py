@@ -15,7 +15,10 @@ import pytest
 
 import run
 import sweep
+from analysis.novelty import audit_population
 from analysis.zoo_analysis import analyse_zoo
+from hyperrep.sampling import sample_population
+from hyperrep.training import train_hyperrep
 from tests.integration.test_train_zoo import configure, hashes
 from zoo.console import RunLog, any_terminal, console
 from zoo.engines.kernels import compiled
@@ -96,6 +99,29 @@ def analyse(root):
     analyse_zoo(configure(root, *SMALL))
 
 
+def export_for_the_hub(root):
+    export_zoo(configure(root, *SMALL, "format=hub"))
+
+
+LEARNT = [
+    "zoo.models=20", "autoencoder.states=[1]", "autoencoder.d_model=204", "autoencoder.heads=2", "autoencoder.feedforward=32",
+    "autoencoder.latent=8", "autoencoder.optimizer.batch_size=8", "autoencoder.optimizer.epochs=2", "population.models=4",
+    "autoencoder.align=weights", "sampler=kde30",
+]  # fmt: skip
+
+
+def learn(root):
+    train_zoo(configure(root, *SMALL, "zoo.models=20"))
+    train_hyperrep(configure(root, *SMALL, *LEARNT, "task=hyperrep"))
+
+
+def draw(root):
+    learn(root)
+    config = configure(root, *SMALL, *LEARNT, "task=sample")
+    sample_population(config)
+    audit_population(config)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A root with a zoo."""
@@ -111,7 +137,9 @@ def said_of(error):
 
 @pytest.mark.parametrize("many", [pytest.param(True, marks=pytest.mark.slow), False])
 @pytest.mark.parametrize(
-    "task", [train, export, export_trials, export_store, pytest.param(analyse, marks=pytest.mark.slow)]
+    "task",
+    [train, export, export_trials]
+    + [pytest.param(task, marks=pytest.mark.slow) for task in (export_store, export_for_the_hub, analyse, learn, draw)],
 )
 def test_any_write_may_fail_once(trained, tmp_path, disk, full_at, task, many):
     """One sentence with the path; and then the same command gives the bytes that it would have given."""
