@@ -12,9 +12,10 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
 from hydra._internal.callbacks import Callbacks
@@ -24,12 +25,17 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-if TYPE_CHECKING:
-    from zoo.config import Config
+import analysis.config
+import hyperrep.config
 
 CONFIG_DIR = Path(__file__).resolve().parent / "conf"
 
 STOPPED = "Stopped. What is stored stays; the same command goes on from there."
+
+
+@dataclass(kw_only=True)
+class Config(hyperrep.config.Config, analysis.config.Config):
+    """Everything that is composed."""
 
 
 def job(composed: DictConfig) -> str | None:
@@ -39,15 +45,15 @@ def job(composed: DictConfig) -> str | None:
         In a multirun: why it failed, if it did. Launchers carry that to the process that waits, from wherever the job ran; an
         exception they would carry only for the first.
     """
-    from zoo.config import read_config
-    from zoo.console import plain_output, record
-    from zoo.errors import UserError
+    from zoo.base.console import plain_output, record
+    from zoo.base.errors import UserError
+    from zoo.config.reading import read_config
 
     plain_output()
     hydra_config = HydraConfig.get()
     try:
         with where_it_was_typed():
-            config = read_config(composed, config_type(), hydra_config.overrides.task)
+            config = read_config(composed, Config, hydra_config.overrides.task)
             for step in config.task.run:
                 resolve_name(step)(config)
     except KeyboardInterrupt:
@@ -72,8 +78,8 @@ def told_of(error: Exception, where: object) -> str:
         error: being handled.
         where: the folder that is named if the error names no file.
     """
-    from zoo.console import record
-    from zoo.errors import UserError, refusal
+    from zoo.base.console import record
+    from zoo.base.errors import UserError, refusal
 
     if isinstance(error, UserError):
         record.info("%s", error)
@@ -85,7 +91,7 @@ def told_of(error: Exception, where: object) -> str:
 @contextmanager
 def told_to_the_terminal() -> Iterator[None]:
     """A whole program: any terminal will do, and what the machine refuses is one sentence."""
-    from zoo.console import any_terminal
+    from zoo.base.console import any_terminal
 
     try:
         with any_terminal():
@@ -113,7 +119,7 @@ def show(composed: DictConfig) -> None:
 
 def answer() -> None:
     """`show`, printed in one piece: Hydra would give a traceback where a reader does not stay, such as `head -1`."""
-    from zoo.console import to_the_terminal
+    from zoo.base.console import to_the_terminal
 
     text = io.StringIO()
     try:
@@ -122,25 +128,6 @@ def answer() -> None:
     finally:
         with to_the_terminal():
             print(text.getvalue(), end="")
-
-
-def config_type() -> type[Config]:
-    """The whole configuration: that of zoos, and the groups that other packages add to it."""
-    from dataclasses import make_dataclass
-
-    from analysis.config import AnalysisConfig
-    from hyperrep.autoencoder import AutoencoderConfig
-    from hyperrep.config import PopulationConfig
-    from hyperrep.downstream import DownstreamConfig
-    from hyperrep.samplers import SamplerConfig
-    from zoo.config import Config
-    from zoo.sparsify import SparsifyConfig
-
-    groups = {
-        "autoencoder": AutoencoderConfig, "sampler": SamplerConfig, "population": PopulationConfig,
-        "downstream": DownstreamConfig, "analysis": AnalysisConfig, "sparsify": SparsifyConfig,
-    }  # fmt: skip
-    return make_dataclass("Config", groups.items(), bases=(Config,), kw_only=True)
 
 
 def fail(message: str, code: int = 2) -> None:
@@ -164,7 +151,7 @@ def sweep_jobs(hydra: Any, words: Sequence[str]) -> list[tuple[str, str]]:
     Returns:
         Of the jobs that failed: their overrides, and why.
     """
-    from zoo.config import first_values
+    from zoo.config.command_line import first_values
 
     words = [*words, "hydra.mode=MULTIRUN"]
     # Not Hydra's own multirun, which composes all words with the defaults of the groups that are swept.
@@ -179,8 +166,9 @@ def sweep_jobs(hydra: Any, words: Sequence[str]) -> list[tuple[str, str]]:
 @told_to_the_terminal()
 def main() -> None:
     """The command line: all mistakes are told at once, before Hydra starts anything."""
-    from zoo.config import command_line_problems, composing, mistakes, own_folders
-    from zoo.errors import UserError
+    from zoo.base.errors import UserError
+    from zoo.config.command_line import command_line_problems
+    from zoo.config.reading import composing, mistakes, own_folders
 
     arguments, unknown = get_args_parser().parse_known_args()
     if arguments.help or arguments.hydra_help or arguments.shell_completion:
@@ -196,7 +184,7 @@ def main() -> None:
         words, folders = own_folders(arguments.overrides, arguments.config_dir)
     except UserError as error:
         fail(mistakes([str(error)]))
-    if problems := command_line_problems(words, CONFIG_DIR, multirun, config_type(), folders):
+    if problems := command_line_problems(words, CONFIG_DIR, multirun, Config, folders):
         fail(mistakes(problems))
     if arguments.cfg or arguments.info:
         answer()

@@ -44,7 +44,7 @@ from typing import Any
 from omegaconf import DictConfig, open_dict
 
 import run
-from zoo.files import locked, owner_of
+from zoo.base.files import locked, owner_of
 
 STAGES = ("zoo", "sparsify", "analysis", "hyperrep", "sample", "downstream")
 PRESETS = [f"hydra/launcher={name}" for name in ("slurm", "slurm_gpu", "local")]
@@ -119,8 +119,9 @@ class Asked:
 
 def read_words(words: Sequence[str]) -> tuple[Asked, list[str]]:
     """The command line, and what is wrong with it, a sentence each."""
-    from zoo.config import did_you_mean, own_folders
-    from zoo.errors import UserError
+    from zoo.base.errors import UserError
+    from zoo.config.reading import own_folders
+    from zoo.config.typed import did_you_mean
 
     options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     options.add_argument("--config-dir", "-cd")
@@ -213,16 +214,16 @@ class Sweep:
         from hydra.errors import HydraException
         from yaml import YAMLError
 
-        from zoo.config import encoding_problems, known_words, machine_problems, mistakes, read_config, sentences
-        from zoo.errors import UserError
+        from zoo.base.errors import UserError
+        from zoo.config.combinations import machine_problems
+        from zoo.config.command_line import known_words
+        from zoo.config.reading import encoding_problems, mistakes, read_config, sentences
 
         if unreadable := encoding_problems([str(run.CONFIG_DIR), *asked.folders]):
             raise UserError(mistakes([*problems, *unreadable]))
         self.asked = asked
         self.configs: dict[str, Any] = {}
-        good, wrong = known_words(
-            [*[f"zoo={zoo}" for zoo in asked.zoos[:1]], *asked.words, *asked.hydra], run.config_type()
-        )
+        good, wrong = known_words([*[f"zoo={zoo}" for zoo in asked.zoos[:1]], *asked.words, *asked.hydra], run.Config)
         problems = [*problems, *wrong]
         for zoo in asked.zoos:
             for stage in ["zoo", *(stage for stage in asked.stages if stage != "zoo")]:
@@ -231,7 +232,7 @@ class Sweep:
                     continue  # its checks look at further configurations, for this machine
                 found = []
                 try:
-                    config: Any = read_config(compose("config", words), run.config_type(), words, elsewhere=True)
+                    config = read_config(compose("config", words), run.Config, words, elsewhere=True)
                 except UserError as error:
                     found = sentences(error)
                 except (HydraException, YAMLError) as error:
@@ -264,7 +265,7 @@ class Sweep:
 
     def jobs(self, zoo: str, stage: str) -> list[Job]:
         """All jobs of a stage of a zoo."""
-        from zoo.training import shard_unit
+        from zoo.training.train import shard_unit
 
         words = (f"zoo={zoo}", *self.asked.words, f"logger.sweep={self.asked.name}")
         words += (f"task={stage}",) if stage != "zoo" else ()
@@ -281,8 +282,8 @@ class Sweep:
         """How many models a zoo will have; a twin has as many as its source (will have, where that is trained in the same
         sweep) unless a number is asked for."""
         from zoo import Zoo
-        from zoo.errors import UserError
-        from zoo.spec import spec_size
+        from zoo.base.errors import UserError
+        from zoo.config.spec import spec_size
 
         asked = self.configs[zoo].zoo
         if stage == "sparsify" and asked.models is None:
@@ -299,7 +300,7 @@ class Sweep:
 
     def undone(self, zoo: str, stage: str) -> list[Job]:
         """The jobs of a stage of a zoo whose results are not there; of what cannot be read, none is."""
-        from zoo.errors import UserError
+        from zoo.base.errors import UserError
 
         try:
             return self._undone(zoo, stage)
@@ -308,11 +309,11 @@ class Sweep:
 
     def _undone(self, zoo: str, stage: str) -> list[Job]:
         from zoo import Zoo
-        from zoo.files import read_file
-        from zoo.schema import parse_json
-        from zoo.sparsify import twin_name
-        from zoo.spec import shard_of
-        from zoo.training import shard_unit
+        from zoo.base.files import read_file
+        from zoo.store.schema import parse_json
+        from zoo.training.sparsify import twin_name
+        from zoo.training.spec import shard_of
+        from zoo.training.train import shard_unit
 
         config, jobs = self.configs[zoo], self.jobs(zoo, stage)
         path, epochs = self.root / "zoos" / config.zoo.name, config.zoo.epochs
@@ -345,8 +346,8 @@ class Sweep:
     def at_work(self) -> list[str]:
         """The processes that do these jobs at the moment or train models of these zoos, here or on other machines."""
         from zoo import Zoo
-        from zoo.errors import UserError
-        from zoo.sparsify import twin_name
+        from zoo.base.errors import UserError
+        from zoo.training.sparsify import twin_name
 
         jobs = [job for zoo in self.asked.zoos for stage in self.asked.stages for job in self.jobs(zoo, stage)]
         owners = [owner for job in jobs if (owner := owner_of(self.lock(job)))]
@@ -385,8 +386,8 @@ class Sweep:
         """How many models × epochs of a zoo are stored, of all; and, while some of its blocks are trained, the time left at
         their pace."""
         from zoo import Zoo
-        from zoo.console import duration
-        from zoo.errors import UserError
+        from zoo.base.console import duration
+        from zoo.base.errors import UserError
 
         config = self.configs[zoo]
         done, total, paces = 0, self.models(zoo) * config.zoo.epochs, []
@@ -415,9 +416,9 @@ def work(composed: DictConfig) -> None:
     """A job, wherever the launcher runs it: run.py's tasks; a failure is told in failure.txt in the job's folder."""
     from hydra.core.hydra_config import HydraConfig
 
-    from zoo.config import read_config
-    from zoo.console import plain_output
-    from zoo.files import write_file
+    from zoo.base.console import plain_output
+    from zoo.base.files import write_file
+    from zoo.config.reading import read_config
 
     plain_output()
     hydra = HydraConfig.get()
@@ -426,7 +427,7 @@ def work(composed: DictConfig) -> None:
         (folder / "failure.txt").unlink(missing_ok=True)
         try:
             with run.where_it_was_typed():
-                config: Any = read_config(composed, run.config_type(), hydra.overrides.task)
+                config = read_config(composed, run.Config, hydra.overrides.task)
                 zoo = Path(config.paths.root) / "zoos" / config.zoo.name
                 state = _state(zoo)
                 for step in config.task.run:
@@ -526,7 +527,7 @@ def queued(name: str) -> list[str]:
     Raises:
         UserError: if the controller does not answer for `PATIENCE` seconds; silence is no empty queue.
     """
-    from zoo.errors import UserError
+    from zoo.base.errors import UserError
 
     end = time.monotonic() + PATIENCE
     while True:
@@ -614,8 +615,9 @@ def plan(sweep: Sweep) -> Any:
     from rich.console import Group
     from rich.table import Table
 
-    from zoo.config import machine_problems
-    from zoo.training import Pace, architecture, estimate, in_bytes, measure_pace, zoo_models
+    from zoo.config.combinations import architecture, machine_problems
+    from zoo.training.plan import Pace, estimate, in_bytes, measure_pace
+    from zoo.training.train import zoo_models
 
     table = Table()
     for column in ("zoo", "jobs", "models", "states", "on disk", "time on a machine like this"):
@@ -640,9 +642,9 @@ def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(__doc__)
         return
-    from zoo.config import composing
-    from zoo.errors import UserError
-    from zoo.training import console
+    from zoo.base.console import console
+    from zoo.base.errors import UserError
+    from zoo.config.reading import composing
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever stops it is told what Ctrl-C is told
     run.make_importable()

@@ -17,9 +17,10 @@ from analysis.figures import COLOURS, STYLE, svg
 from analysis.measures import WORDS, Measures
 from analysis.results import markdown
 from zoo import Zoo
-from zoo.card import facts
-from zoo.files import write_file
-from zoo.text import escaped
+from zoo.base.files import write_file
+from zoo.base.text import escaped
+from zoo.store.card import facts
+from zoo.store.writer import write_card
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def write_cards(
     page = environment.get_template("card.html.j2").render(
         name=zoo.name,
         about=zoo.description.get("about"),
-        facts={**facts(zoo, zoo.models), "not viable": left_out},
+        facts={**facts(zoo.description, zoo.models), "not viable": left_out},
         figures=drawn,
         tables={title: table.to_html(index=False, border=0, escape=True) for title, table in tables.items()},
         last=zoo.epochs[-1],
@@ -55,7 +56,7 @@ def write_cards(
     measured += [f"### {escaped(title)}\n\n{markdown(table)}" for title, table in tables.items()]
     measured += [f"![{name}](card/{name}.svg)" for name in drawn]
     try:
-        zoo.write_card("\n\n".join(measured), {name: text.encode() for name, text in drawn.items()})
+        write_card(zoo, "\n\n".join(measured), {name: text.encode() for name, text in drawn.items()})
     except OSError as error:  # e.g. somebody else's zoo, which we may only read
         log.warning("zoo %r keeps its own card: its folder cannot be written (%s)", zoo.name, error.strerror)
     return file

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from analysis.pairs import BLOCK, all_pairs
-from zoo.architecture import Activation, Architecture, Layer
-from zoo.console import Progress
+from zoo.base.console import Progress
+from zoo.networks.architecture import Architecture
+from zoo.networks.layers import Activation, Layer
 
 AT_ONCE = 50  # models whose activations are in memory at once
 DEAD = 1e-6  # a layer whose outputs vary by less than this share of their size over the images is dead

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-from zoo.config import folder_problems
-from zoo.errors import UserError
-from zoo.plugins import find
+from zoo.base.errors import UserError
+from zoo.base.plugins import find
+from zoo.config import sections
+from zoo.config.combinations import folder_problems
 
 PROBES = ("linear", "trees")
 
@@ -27,7 +27,14 @@ class AnalysisConfig:
     features: dict[str, str]
 
 
-def analysis_problems(config: Any) -> list[str]:
+@dataclass(kw_only=True)
+class Config(sections.Config):
+    """A zoo, and what is measured of it."""
+
+    analysis: AnalysisConfig
+
+
+def analysis_problems(config: Config) -> list[str]:
     """What forbids task=analysis, a sentence each."""
     chosen, problems = config.analysis, []
     for name in ("targets", "probe_epochs", "early_epochs", "others", "probes"):

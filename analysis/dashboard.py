@@ -8,15 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from zoo.console import console
-from zoo.errors import UserError
-from zoo.files import write_file
-from zoo.training import QUANTILES, wandb_mode
+from zoo.base.console import console
+from zoo.base.errors import UserError
+from zoo.base.files import write_file
+from zoo.config.sections import Config
+from zoo.training.loggers import QUANTILES, wandb_mode
 
 NAME = "hyperzoo"
 
 
-def write_dashboard(config: Any) -> None:
+def write_dashboard(config: Config) -> None:
     """Write <root>/dashboard/workspace.json and report.json.
 
     Raises:
@@ -27,7 +28,7 @@ def write_dashboard(config: Any) -> None:
         from wandb_workspaces.reports import v2 as reports
     except ImportError:
         raise UserError("task=dashboard needs the extra `dashboard`: pip install 'hyperzoo[dashboard]'") from None
-    place = {"entity": config.logger.entity or "", "project": config.logger.project}
+    place: dict[str, Any] = {"entity": config.logger.entity or "", "project": config.logger.project}
     sections = {
         "Zoos while they are trained": [
             _by_zoo(reports, "Test accuracy, mean over models", "zoo/test_acc/mean"),

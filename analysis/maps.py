@@ -18,8 +18,8 @@ from scipy.spatial.distance import squareform
 
 from analysis.figures import COLOURS, STYLE
 from zoo import Zoo
-from zoo.console import console
-from zoo.schema import FACTORS
+from zoo.base.console import console
+from zoo.base.names import FACTORS
 
 EPOCHS = 12  # at most, evenly spaced, the last among them
 COLUMNS = 4  # of panels

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,13 +14,14 @@ import torch
 
 from analysis.agreement import pairwise_disagreement
 from analysis.cka import grams, pairwise_cka
+from analysis.config import Config
 from analysis.weights import inner_products, pairwise_cosine, pairwise_l2
 from zoo import Zoo
-from zoo.errors import UserError
-from zoo.images import ImageData
-from zoo.networks import predictions
-from zoo.schema import WEIGHT_MAX_ABS, WHOLE
-from zoo.store import absent
+from zoo.base.errors import UserError
+from zoo.base.names import WEIGHT_MAX_ABS, WHOLE
+from zoo.engines.evaluation import predictions
+from zoo.images.data import ImageData
+from zoo.store.tables import absent
 
 BYTES_AT_ONCE = 2**30  # of weights
 
@@ -115,7 +115,7 @@ def _in_words(left_out: dict[str, int]) -> str:
     return " and ".join(f"{n} {reason}" for reason, n in left_out.items()) or "none"
 
 
-def measure(zoo: Zoo, images: ImageData, config: Any, epoch: int | None = None) -> Measures:
+def measure(zoo: Zoo, images: ImageData, config: Config, epoch: int | None = None) -> Measures:
     """Measure a zoo.
 
     Args:

@@ -2,7 +2,7 @@
 
 Accuracy alone deceives: near-copies of training models and a population collapsed to one network score best of all. Means
 deceive, too: a few networks of noise among many copies are far from everything. So networks are judged one by one. Which of
-them are copies or reconstructions of a training model (see `zoo.copies`), and which are near-twins of another one in the
+them are copies or reconstructions of a training model (see `zoo.networks.copies`), and which are near-twins of another one in the
 population? Beside these shares stand, each beside that of models of the zoo at the same accuracy, the disagreement with the
 nearest training model and within the population, and the measure of the critics, the overlap of error sets. What is copied is
 judged as by Meehan, Chaudhuri and Dasgupta (2020): is a draw nearer to the training data than new data would be?
@@ -22,16 +22,17 @@ from rich.table import Table
 from scipy.spatial.distance import squareform
 
 from analysis.agreement import disagreement, error_overlap, pairwise_disagreement
+from analysis.config import Config
 from zoo import Zoo
-from zoo.console import console
-from zoo.copies import copied
-from zoo.errors import UserError
-from zoo.files import reading
-from zoo.images import ImageData, Images
-from zoo.manifest import read_listed, write_listed
-from zoo.networks import outputs_by_part, predictions
-from zoo.schema import check_columns
-from zoo.training import read_images
+from zoo.base.console import console
+from zoo.base.errors import UserError
+from zoo.base.files import reading
+from zoo.engines.evaluation import outputs_by_part, predictions
+from zoo.images.data import ImageData, Images
+from zoo.networks.copies import copied
+from zoo.store.manifest import read_listed, write_listed
+from zoo.store.schema import check_columns
+from zoo.training.opening import read_images
 
 PEERS = 100  # models of the zoo that its own disagreement is measured on, held-out ones first
 APART = 0.05  # how far their accuracy may be from the population's, or as far as its standard deviation
@@ -137,7 +138,7 @@ def verdict(
     return "narrow" if within < zoo_within else "new"
 
 
-def audit_population(config: Any) -> Audit:
+def audit_population(config: Config) -> Audit:
     """Audit the population that the config's task=sample stored, unless it is done, keep it in audits/, and print it."""
     root = Path(config.paths.root)
     population = Zoo.open(root / "zoos" / config.population.name, config.arch.module)
@@ -195,7 +196,7 @@ def read_audit(file: Path) -> dict[str, Any]:
         return {str(name): value for name, value in table.iloc[0].items()}
 
 
-def audit(population: Zoo, zoo: Zoo, images: ImageData, config: Any) -> Audit:
+def audit(population: Zoo, zoo: Zoo, images: ImageData, config: Config) -> Audit:
     """Compare a population with the zoo it came from.
 
     Args:
@@ -336,7 +337,7 @@ def equally_accurate(metrics: pd.DataFrame, models: np.ndarray, accuracy: float,
     return dict(zip(known["model_id"].tolist(), known["epoch"].tolist()))
 
 
-def _predictions(zoo: Zoo, rows: pd.DataFrame, weights: np.ndarray, images: ImageData, config: Any) -> np.ndarray:
+def _predictions(zoo: Zoo, rows: pd.DataFrame, weights: np.ndarray, images: ImageData, config: Config) -> np.ndarray:
     """Predicted classes on the first test images: int16 [n, images]."""
     few = Images(images.test.pixels[:COMPARED_IMAGES], images.test.labels[:COMPARED_IMAGES])
     return predictions(zoo.architecture, weights, rows, few, images, config.engine)

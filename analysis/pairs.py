@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from zoo.console import tracked
+from zoo.base.console import tracked
 
 BLOCK = 500  # models
 

@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.config import Config
 from analysis.measures import in_parts, viable_models
 from analysis.probes import PROBES, split_of
 from zoo import Zoo
-from zoo.console import tracked
-from zoo.errors import UserError, naming
-from zoo.model_dataset import ModelDataset
-from zoo.plugins import find
-from zoo.schema import FACTORS
+from zoo.base.console import tracked
+from zoo.base.errors import UserError, naming
+from zoo.base.names import FACTORS
+from zoo.base.plugins import find
+from zoo.store.model_dataset import ModelDataset
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ TOLD_BY = 200  # of a model's first weights: enough to tell it from others
 PUBLISHED = Path(__file__).with_name("published_zoos.csv")  # Model Zoos (2022), Tables 2 and 3
 
 
-def probes_table(config: Any, zoo: Zoo) -> pd.DataFrame:
+def probes_table(config: Config, zoo: Zoo) -> pd.DataFrame:
     """Table 3's row: every feature, probe and target that varies, on the states of some epochs that are viable there.
 
     Columns: feature, probe, target, the fields of `Score`, published (as a share, like value) and unclear (how it is
@@ -48,7 +49,7 @@ def probes_table(config: Any, zoo: Zoo) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def early_table(config: Any, zoo: Zoo) -> pd.DataFrame:
+def early_table(config: Config, zoo: Zoo) -> pd.DataFrame:
     """The test accuracy that a model will end with, from its state at an early epoch.
 
     All models whose state is viable at that epoch count, also those that diverge later: these are what one wants to foresee.
@@ -76,7 +77,7 @@ def early_table(config: Any, zoo: Zoo) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def check(config: Any, zoo: Zoo) -> None:
+def check(config: Config, zoo: Zoo) -> None:
     """What forbids the tables of a zoo, told before anything is measured; each feature is tried on a viable model.
 
     Raises:
@@ -94,16 +95,16 @@ def check(config: Any, zoo: Zoo) -> None:
             _check(config, other)
 
 
-def _check(config: Any, zoo: Zoo) -> None:
+def _check(config: Config, zoo: Zoo) -> None:
     with naming("analysis.probe_epochs"):
         epochs = probe_epochs(config, zoo)
     with naming("analysis.targets"):
-        ModelDataset(zoo, None, [], config.analysis.targets, models=[])
+        zoo.properties(np.empty(0, np.int64), [], config.analysis.targets)
     viable, _ = viable_models(zoo, zoo.epochs[-1], config.analysis.weight_threshold)
     _states(config, zoo, epochs[-1:], [], viable[:1])
 
 
-def across_table(config: Any, zoo: Zoo) -> pd.DataFrame:
+def across_table(config: Config, zoo: Zoo) -> pd.DataFrame:
     """Probes fitted on other zoos (`analysis.others`, see `check`), on this one's test models; states as in `probes_table`.
 
     Nothing is fitted or chosen on this zoo's test models, which the other zoo may have in its train or validation split.
@@ -158,7 +159,7 @@ def _untested(zoo: Zoo, other: Zoo) -> np.ndarray:
     return rows.loc[~leaks, "model_id"].to_numpy()
 
 
-def probe_epochs(config: Any, zoo: Zoo) -> list[int]:
+def probe_epochs(config: Config, zoo: Zoo) -> list[int]:
     """The epochs whose states are probed: a tenth, three tenths and the end of the training unless the config says others.
 
     The paper does not say which it used; the published notebook means 5, 15 and 25 and uses 5, 15 and 50.
@@ -170,7 +171,7 @@ def probe_epochs(config: Any, zoo: Zoo) -> list[int]:
 
 
 def _states(
-    config: Any, zoo: Zoo, epochs: list[int], properties: list[str], models: np.ndarray | None = None
+    config: Config, zoo: Zoo, epochs: list[int], properties: list[str], models: np.ndarray | None = None
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """The viable states of epochs with their split and properties, and the features [states, F] they have, by name.
 
@@ -180,9 +181,8 @@ def _states(
     tables: list[pd.DataFrame] = []
     features: dict[str, list[np.ndarray]] = {}
     for some in in_parts(zoo, models, len(epochs)):
-        data = ModelDataset(
-            zoo, None, epochs, ["split", *properties], models=some, weight_threshold=config.analysis.weight_threshold
-        )
+        threshold = config.analysis.weight_threshold
+        data = zoo.dataset(None, epochs, ["split", *properties], models=some, weight_threshold=threshold)
         tables.append(data.table)
         for name in config.analysis.features if len(data) else ():
             if (values := feature_of(config, name, zoo, data)) is not None:
@@ -198,7 +198,7 @@ def _states(
     return states, {name: np.concatenate(parts) for name, parts in features.items()}
 
 
-def feature_of(config: Any, name: str, zoo: Zoo, data: ModelDataset) -> np.ndarray | None:
+def feature_of(config: Config, name: str, zoo: Zoo, data: ModelDataset) -> np.ndarray | None:
     """One of `analysis.features` of some states: float [states, F], or None for zoos that it is not for.
 
     Raises:

@@ -20,11 +20,12 @@ from analysis.novelty import VERDICTS, read_audit
 from analysis.results import abouts, read_about, read_results, tables
 from analysis.side_by_side import analysed, check_analysis
 from zoo import Zoo
-from zoo.console import console
-from zoo.errors import UserError
-from zoo.files import write_file
-from zoo.schema import is_name
-from zoo.training import version_of
+from zoo.base.console import console
+from zoo.base.errors import UserError
+from zoo.base.files import write_file
+from zoo.base.names import is_name
+from zoo.config.sections import Config
+from zoo.training.description import version_of
 
 SECTIONS = {
     "init": ("Sampled networks as initialisations", "Test accuracy at epoch 0 and while networks are fine-tuned, beside models "
@@ -42,7 +43,7 @@ SECTIONS = {
 VERSIONS = ("hyperzoo", "torch", "numpy", "scipy", "pandas", "scikit-learn", "pytorch-lightning")
 
 
-def write_report(config: Any) -> None:
+def write_report(config: Config) -> None:
     """Write <root>/report.html: tables, figures, novelty audits, zoos, configuration and versions.
 
     What cannot be read, a damaged zoo for one, is left out and told; all else is on the page.

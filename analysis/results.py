@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from rich.table import Table
 
 from analysis.statistics import ALPHA, QUANTILES, Comparison, adjust, compare, summarise
-from zoo.console import console
-from zoo.files import reading, write_file
-from zoo.manifest import read_listed
-from zoo.schema import check_about, check_columns, is_command, parse_json, read_table
-from zoo.text import escaped
+from zoo.base.console import console
+from zoo.base.files import reading, write_file
+from zoo.base.names import is_command
+from zoo.base.text import escaped
+from zoo.config.sections import PathsConfig
+from zoo.store.manifest import read_listed
+from zoo.store.schema import check_about, check_columns, parse_json, read_table
 
 PUBLISHED = Path(__file__).with_name(
     "published.csv"
@@ -27,7 +29,29 @@ PAIR = ["source", "dataset", "epoch", "first", "second"]  # two methods at an ep
 MEASURED = "test accuracy in %, mean ± standard deviation (n)"
 
 
-def show_results(config: Any) -> None:
+class Chosen(Protocol):
+    """`downstream=`: which comparison, and the epochs that tables show of it."""
+
+    name: str
+
+    @property
+    def shown(self) -> list[int]:
+        """The epochs."""
+
+
+class Compared(Protocol):
+    """What is needed of a configuration: the package hyperrep makes comparisons, of which this one knows the tables alone."""
+
+    @property
+    def paths(self) -> PathsConfig:
+        """Where results are."""
+
+    @property
+    def downstream(self) -> Chosen:
+        """What was compared."""
+
+
+def show_results(config: Compared) -> None:
     """Print the tables of a comparison over all that is stored of it, and keep them as Markdown beside the results.
 
     Beside them: summaries.csv, every sample with its quantiles and bootstrap intervals (none of distributions of weights);

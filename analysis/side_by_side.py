@@ -18,9 +18,10 @@ from analysis.figures import COLOURS, STYLE
 from analysis.maps import COLUMNS, clustering, draw_map, factors_of
 from analysis.measures import WORDS
 from analysis.zoo_analysis import shown_measures, shown_neighbours, shown_probes
-from zoo.files import reading
-from zoo.manifest import read_listed
-from zoo.schema import FACTORS, NAME, NAMED_FACTORS, check_columns
+from zoo.base.files import reading
+from zoo.base.names import FACTORS, NAMED_FACTORS
+from zoo.store.manifest import read_listed
+from zoo.store.schema import NAME, check_columns
 
 MAPPED = ("init", "activation", "optimizer")  # factors with a panel
 DISTRIBUTIONS = ("agreement", "cka", "l2")  # of pairs, that are drawn

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from analysis.pairs import BLOCK, all_pairs
-from zoo.architecture import Architecture
+from zoo.networks.architecture import Architecture
 
 PERCENTILES = (1, 25, 50, 75, 99)
 COLUMNS = 100_000  # weights of a model that are multiplied at once

@@ -11,29 +11,30 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.card import pairs_figure, performance_figure, write_cards
+from analysis.config import Config
 from analysis.maps import FEWEST_STATES, NEIGHBOURS, alike, map_figure, weights_map
 from analysis.measures import WORDS, Measures, measure, performance, sparsity
 from analysis.prediction import PUBLISHED, across_table, check, early_table, probes_table
 from analysis.results import rich_table
 from zoo import Zoo
-from zoo.console import console
-from zoo.errors import UserError
-from zoo.images import ImageData
-from zoo.manifest import write_listed
-from zoo.schema import FACTORS
-from zoo.training import command, open_zoo, zoo_images
+from zoo.base.console import console
+from zoo.base.errors import UserError
+from zoo.base.names import FACTORS
+from zoo.images.data import ImageData
+from zoo.store.manifest import write_listed
+from zoo.training.description import command
+from zoo.training.opening import open_zoo, zoo_images
 
 BINS = 100  # of distributions over pairs
 SPARSITY_EPOCHS = 4  # that are shown: as many as a console of 80 columns has room for
 
 
-def analyse_zoo(config: Any) -> None:
+def analyse_zoo(config: Config) -> None:
     """Measure the zoo of a config, write and show what is found.
 
     Raises:
@@ -92,7 +93,7 @@ def analyse_zoo(config: Any) -> None:
     console.print(f"Tables and card: {card}", highlight=False, soft_wrap=True)
 
 
-def _open(config: Any) -> tuple[Zoo, ImageData]:
+def _open(config: Config) -> tuple[Zoo, ImageData]:
     zoo = open_zoo(config)
     if zoo.description["arch"].get("variational"):
         raise UserError(

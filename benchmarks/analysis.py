@@ -27,8 +27,9 @@ from population import architecture, images
 from analysis.agreement import pairwise_disagreement
 from analysis.cka import grams, layer_outputs, pairwise_cka
 from analysis.weights import inner_products, pairwise_cosine, pairwise_l2
-from zoo.engines import EngineConfig, initial_population
-from zoo.networks import predictions
+from zoo.engines.choice import EngineConfig
+from zoo.engines.engine import initial_population
+from zoo.engines.evaluation import predictions
 
 LOOPED = 40  # models of the plain loop
 

@@ -26,13 +26,17 @@ from hydra import compose, initialize_config_dir
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from run import CONFIG_DIR, config_type
-from zoo.config import Config, read_config
-from zoo.engines import ENGINES, Engine, Population, Protocol, initial_population
+import run
+from run import CONFIG_DIR
+from zoo.config.combinations import architecture
+from zoo.config.reading import read_config
+from zoo.config.sections import Config
+from zoo.engines.engine import Engine, Population, Protocol, initial_population
 from zoo.engines.loop_engine import LoopEngine
-from zoo.images import ImageData, Images
-from zoo.spec import model_table
-from zoo.training import architecture, read_images
+from zoo.engines.make import CLASSES as ENGINES
+from zoo.images.data import ImageData, Images
+from zoo.training.opening import read_images
+from zoo.training.spec import model_table
 
 MARKS = (15, 100)  # steps
 IMAGES = 2000
@@ -40,7 +44,7 @@ IMAGES = 2000
 
 def configured(*words: str) -> Config:
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return read_config(compose("config", list(words)), config_type(), list(words))
+        return read_config(compose("config", list(words)), run.Config, list(words))
 
 
 def images(config: Config, shape: tuple[int, int, int], real: dict[str, ImageData]) -> ImageData:

@@ -277,7 +277,8 @@ def engine_of(arch_name: str, lanes: int, options: Options) -> Any:
     """engine=torch with one full group of models, loaded."""
     from population import architecture, images, rows
 
-    from zoo.engines import ENGINES, Protocol, initial_population
+    from zoo.engines.engine import Protocol, initial_population
+    from zoo.engines.make import CLASSES as ENGINES
 
     arch = architecture(arch_name)
     train, rest = (2000, 100) if options.smoke else (50_000, 10_000)
@@ -461,15 +462,16 @@ def step_seconds(base: list[str], options: Options, steps: int = 3) -> dict[str,
     from hydra import compose, initialize_config_dir
     from torch.utils.flop_counter import FlopCounterMode
 
+    import run
     from hyperrep.states import read_states
     from hyperrep.training import AutoencoderModule
-    from run import CONFIG_DIR, config_type
-    from zoo.architecture import Architecture
-    from zoo.config import read_config
-    from zoo.training import read_images
+    from run import CONFIG_DIR
+    from zoo.config.reading import read_config
+    from zoo.networks.architecture import Architecture
+    from zoo.training.opening import read_images
 
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = read_config(compose("config", [*options.images, *base]), config_type())
+        config = read_config(compose("config", [*options.images, *base]), run.Config)
     stored, images = open_zoo(options), read_images(config)
     arch = Architecture.from_dict(stored.description["arch"])
     states = read_states(stored, config.autoencoder, options.work, images)

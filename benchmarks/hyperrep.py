@@ -23,10 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from population import architecture, images
 
+import run
 from hyperrep.states import States
 from hyperrep.training import AutoencoderModule, in_batches
-from run import CONFIG_DIR, config_type
-from zoo.config import read_config
+from run import CONFIG_DIR
+from zoo.config.reading import read_config
 
 
 def main() -> None:
@@ -43,7 +44,7 @@ def main() -> None:
     modules = {}
     for preset in options.presets:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            config = read_config(compose("config", [f"autoencoder={preset}"]), config_type())
+            config = read_config(compose("config", [f"autoencoder={preset}"]), run.Config)
         states = {split: States(weights, table) for split in ("train", "val", "test")}
         module = AutoencoderModule(config.autoencoder, arch, states, data, config.engine, Path())
         module.on_fit_start()

@@ -33,11 +33,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from omegaconf import OmegaConf
 
-from zoo.architecture import Architecture, Conv, Linear, Pool
-from zoo.engines import ENGINES, Protocol, initial_population
+from zoo.engines.engine import Protocol, initial_population
+from zoo.engines.make import CLASSES as ENGINES
 from zoo.engines.simd import OPERATIONS
-from zoo.images import AugmentConfig, ImageData, Images
-from zoo.initialization import initial_module
+from zoo.images.config import AugmentConfig
+from zoo.images.data import ImageData, Images
+from zoo.networks.architecture import Architecture
+from zoo.networks.initialization import initial_module
+from zoo.networks.layers import Conv, Linear, Pool
 
 BATCH = 10
 RATE = 4e-4  # of the divergence of variational networks

@@ -24,7 +24,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # benchmarks/zoo.py is not the package zoo
 
 from zoo import Zoo
-from zoo.architecture import Architecture
+from zoo.networks.architecture import Architecture
+from zoo.store.writer import create_zoo, finalise
 
 MODELS, LAST_EPOCH, BLOCK, REPEATS = 1000, 50, 100, 7
 EPOCHS = range(21, 26)
@@ -93,13 +94,13 @@ def make_zoo(path: Path) -> Path:
     models = pd.DataFrame({"model_id": i, "seed": i + 1}).assign(**factors)
     models["split"] = np.repeat(["train", "val", "test"], [700, 150, 150])[rng.permutation(MODELS)]
     description = {"name": "benchmark", "arch": CNN_S.to_dict(), "epochs": LAST_EPOCH, "metrics": METRICS}
-    zoo = Zoo.create(path, description, models)
+    zoo = create_zoo(path, description, models)
     for block in zoo.blocks(BLOCK):
         with block:
             for epoch in block.pending:
                 weights = rng.standard_normal((BLOCK, CNN_S.n_parameters), dtype=np.float32)
                 block.commit(epoch, {"weights": weights}, {name: rng.random(BLOCK) for name in METRICS}, {})
-    zoo.finalise()
+    finalise(zoo)
     return path
 
 

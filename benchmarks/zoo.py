@@ -23,12 +23,14 @@ from hydra import compose, initialize_config_dir
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import run
 import zoo.training as training
-from run import config_type
-from zoo.config import read_config
-from zoo.engines import ENGINES, choose
-from zoo.images import AugmentConfig, ImageData, Images
-from zoo.store import Block
+from zoo.config.reading import read_config
+from zoo.engines.choice import choose
+from zoo.engines.make import CLASSES as ENGINES
+from zoo.images.config import AugmentConfig
+from zoo.images.data import ImageData, Images
+from zoo.store.block import Block
 
 
 def images(train: int, rest: int) -> ImageData:
@@ -71,7 +73,7 @@ def main() -> None:
         overrides = [f"paths.root={folder}", "zoo=mnist_seed", f"engine={options.engine}"]
         overrides += [f"zoo.models={options.models}", f"zoo.epochs={options.epochs}"]
         overrides += [f"engine.threads={options.threads}"] if options.threads else []
-        config = read_config(compose("config", overrides), config_type())
+        config = read_config(compose("config", overrides), run.Config)
         data = images(options.train, options.evaluation)
         training.load_images = lambda *args: data  # type: ignore[assignment]
         engine = ENGINES[choose(config.engine.name, training.architecture(config), "cpu", False)]

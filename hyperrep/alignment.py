@@ -19,10 +19,11 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from hyperrep.symmetry import Permutations
-from zoo.architecture import Architecture, Conv, Layer, Linear
-from zoo.console import tracked
-from zoo.errors import UserError
-from zoo.manifest import read_listed, write_listed
+from zoo.base.console import tracked
+from zoo.base.errors import UserError
+from zoo.networks.architecture import Architecture
+from zoo.networks.layers import Conv, Layer, Linear
+from zoo.store.manifest import read_listed, write_listed
 
 MODES = ("none", "weights", "activations")
 CHUNK = 16  # models that are run on the images at the same time

@@ -6,36 +6,13 @@ here they are drawn from all there are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
 
+from hyperrep.config import AugmentationConfig
 from hyperrep.symmetry import Permutations
-from zoo.architecture import Architecture
-from zoo.errors import UserError
-
-NOISE_KINDS = ("additive", "multiplicative")
-TARGETS = ("view", "clean")
-
-
-@dataclass
-class AugmentationConfig:
-    """How the views of a model are drawn that an autoencoder is trained on. The defaults are the published ones."""
-
-    # Put the hidden neurons into a random order, which leaves the model's function as it is.
-    permute: bool = True
-    # Probability that a block of the weight vector is set to 0.
-    erase: float = field(default=0.5, metadata={"min": 0.0, "max": 1.0})
-    # Its length as a fraction of the vector is uniform between these two.
-    erase_low: float = field(default=0.02, metadata={"min": 0.0, "max": 1.0})
-    erase_high: float = field(default=0.33, metadata={"min": 0.0, "max": 1.0})
-    # Standard deviation of Gaussian noise. additive: in units of the weights. multiplicative: relative to each weight.
-    noise: float = field(default=0.0, metadata={"min": 0.0})
-    noise_kind: str = field(default="additive", metadata={"choices": NOISE_KINDS})
-    # What is to be reconstructed. view: the input itself, its zeros and noise too, as published. clean: the permuted
-    # model without noise and erasing.
-    target: str = field(default="view", metadata={"choices": TARGETS})
+from zoo.base.errors import UserError
+from zoo.networks.architecture import Architecture
 
 
 class Augmentation:

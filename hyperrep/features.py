@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from hyperrep.config import Config
 from hyperrep.states import permutations_like, read_states, zoo_permutations
 from hyperrep.symmetry import Permutations
 from hyperrep.training import hyperrep_folder, in_batches, load_autoencoder
 from zoo import Zoo
-from zoo.architecture import Architecture
-from zoo.training import open_zoo, zoo_images
+from zoo.networks.architecture import Architecture
+from zoo.training.opening import open_zoo, zoo_images
 
 
-def embeddings(config: Any, zoo: Zoo, states: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
+def embeddings(config: Config, zoo: Zoo, states: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
     """z: what the autoencoder of the config's zoo (`autoencoder=`, trained before) makes of weights, float32 [states, D].
 
     Weights come in the order of neurons of the states that it has learnt: each model is matched at the last epoch that was
@@ -46,7 +46,9 @@ def embeddings(config: Any, zoo: Zoo, states: pd.DataFrame, weights: np.ndarray)
     return in_batches(autoencoder.encode, values).numpy()
 
 
-def _orders(config: Any, learnt: Zoo, zoo: Zoo, models: np.ndarray, arch: Architecture, folder: Path) -> torch.Tensor:
+def _orders(
+    config: Config, learnt: Zoo, zoo: Zoo, models: np.ndarray, arch: Architecture, folder: Path
+) -> torch.Tensor:
     """The permutations of some models, int64 [len(models), neurons]; -1 for those that have none."""
     chosen, images = config.autoencoder, zoo_images(config, learnt)
     last = max(chosen.states)

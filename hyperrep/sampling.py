@@ -15,24 +15,29 @@ import torch
 from torch import Tensor
 
 from hyperrep.alignment import align
-from hyperrep.autoencoder import Autoencoder
+from hyperrep.config import Config
+from hyperrep.models.autoencoder import Autoencoder
 from hyperrep.samplers import Anchors, Sampler, anchors_in_words, fit_sampler, sampler_class, selected
 from hyperrep.states import States, read_states
 from hyperrep.training import autoencoder_hash, hyperrep_folder, in_batches, load_autoencoder, trained_description
 from zoo import Zoo
-from zoo.architecture import Architecture
-from zoo.console import Progress, console
-from zoo.copies import copied
-from zoo.engines import untrained
-from zoo.errors import UserError
-from zoo.files import locked
-from zoo.images import ImageData
-from zoo.networks import Networks, predictions
-from zoo.schema import FACTORS, SCORES
-from zoo.spec import deal_splits
-from zoo.start import TRAINING_FACTORS
-from zoo.store import CLASS_ACCURACY
-from zoo.training import command, epoch_metrics, open_zoo, print_summary, versions, zoo_images
+from zoo.base.console import Progress, console
+from zoo.base.errors import UserError
+from zoo.base.files import locked
+from zoo.base.names import FACTORS, SCORES
+from zoo.engines.engine import untrained
+from zoo.engines.evaluation import Networks, predictions
+from zoo.images.data import ImageData
+from zoo.networks.architecture import Architecture
+from zoo.networks.copies import copied
+from zoo.store.stored import CLASS_ACCURACY
+from zoo.store.writer import create_zoo, drop_damaged_manifest, finalise
+from zoo.training.description import command, versions
+from zoo.training.module import epoch_metrics
+from zoo.training.opening import open_zoo, zoo_images
+from zoo.training.spec import deal_splits
+from zoo.training.start import TRAINING_FACTORS
+from zoo.training.summary import print_summary
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +46,7 @@ NUMBERS_AT_ONCE = 2**25  # of weights whose distances are measured: 256 MB
 SAME = 1e-6  # of their norm: vectors that are nearer to each other are one, but for rounding
 
 
-def sample_population(config: Any) -> Zoo:
+def sample_population(config: Config) -> Zoo:
     """Draw, evaluate and store `population.models` networks, unless they are there already, and print how they do.
 
     Raises:
@@ -64,7 +69,7 @@ def sample_population(config: Any) -> Zoo:
 
 
 def _drawn(
-    config: Any,
+    config: Config,
     zoo: Zoo,
     kind: type[Sampler],
     autoencoder: Autoencoder | None,
@@ -189,7 +194,7 @@ def centroid_accuracy(
     autoencoder: Autoencoder | None,
     rows: pd.DataFrame,
     images: ImageData,
-    config: Any,
+    config: Config,
 ) -> float:
     """Test accuracy of the network in the middle of the anchors: what a population of one network can reach."""
     centre = torch.from_numpy(anchors.embeddings.mean(axis=0, keepdims=True))
@@ -225,7 +230,7 @@ def nearest_distance(weights: Tensor, others: Tensor, same: Tensor | None = None
 
 def copies(weights: Tensor, others: Tensor, models: np.ndarray) -> np.ndarray:
     """Which networks [n, P] are copies of one of `others` [m, P], states of `models` int [m], by Euclid's distance (see
-    `zoo.copies`): bool [n]."""
+    `zoo.networks.copies`): bool [n]."""
     apart = distances(weights, others).numpy()
     return copied(apart, models, lambda places: distances(others[torch.from_numpy(places)], others).numpy())
 
@@ -267,7 +272,7 @@ def reconstruction_distance(weights: Tensor, decoded: Tensor | None, models: np.
     return nearest_distance(weights, decoded) / max(between, 1e-12)  # which a decoder has that knows one network only
 
 
-def describe_population(config: Any, zoo: Zoo, kind: type[Sampler], folder: Path) -> dict[str, Any]:
+def describe_population(config: Config, zoo: Zoo, kind: type[Sampler], folder: Path) -> dict[str, Any]:
     """What zoo.json says of a population; `folder` is that of the autoencoder."""
     in_latent = kind.space == "latent"
     uses_images = config.autoencoder.uses_images if in_latent else config.autoencoder.align == "activations"
@@ -282,7 +287,7 @@ def describe_population(config: Any, zoo: Zoo, kind: type[Sampler], folder: Path
     return described(config, zoo, config.population.name, about(config, zoo, kind, uses_images), spec)
 
 
-def described(config: Any, source: Zoo, name: str, about: str, spec: dict[str, Any]) -> dict[str, Any]:
+def described(config: Config, source: Zoo, name: str, about: str, spec: dict[str, Any]) -> dict[str, Any]:
     """The description, as `store_population` wants it, of a population that comes of a zoo and is of its kind.
 
     Args:
@@ -306,10 +311,10 @@ def described(config: Any, source: Zoo, name: str, about: str, spec: dict[str, A
     }
 
 
-def stored_population(config: Any, description: dict[str, Any]) -> Zoo | None:
+def stored_population(config: Config, description: dict[str, Any]) -> Zoo | None:
     """The population of a description if it is there, finished, undamaged, and was made as its `spec` says."""
     path = Path(config.paths.root) / "zoos" / description["name"]
-    Zoo.drop_damaged_manifest(path)
+    drop_damaged_manifest(path)
     if not (path / "manifest.json").exists():
         return None
     population = Zoo.open(path, config.arch.module)
@@ -322,7 +327,7 @@ def stored_population(config: Any, description: dict[str, Any]) -> Zoo | None:
 
 
 def store_population(
-    config: Any,
+    config: Config,
     description: dict[str, Any],
     arch: Architecture,
     weights: Tensor | np.ndarray,
@@ -333,17 +338,17 @@ def store_population(
 
     Args:
         config: whose engine evaluates them, and whose folder they go to.
-        description: of the zoo, as for `Zoo.create`, but for the names of its metrics.
+        description: of the zoo, as for `zoo.store.writer.create_zoo`, but for the names of its metrics.
         arch: their architecture.
         weights: [n, P].
-        rows: one row a network, as for `Zoo.create`.
+        rows: one row a network, as for `zoo.store.writer.create_zoo`.
         images: that they are scored on.
 
     Raises:
         UserError: if the name is taken by another one.
     """
     description = description | {"metrics": [*SCORES, *(f"{CLASS_ACCURACY}{c}" for c in range(images.classes))]}
-    population = Zoo.create(Path(config.paths.root) / "zoos" / description["name"], description, rows)
+    population = create_zoo(Path(config.paths.root) / "zoos" / description["name"], description, rows)
     values = np.ascontiguousarray(weights, np.float32)
     with Progress("scoring networks", len(rows), "networks") as progress:
         for block in population.blocks(100):
@@ -362,12 +367,12 @@ def store_population(
                     }
                     block.commit(0, {"weights": part}, metrics, optimizer)
             progress.advance(len(block.models))
-    population.finalise()
+    finalise(population)
     console.print(description["about"], highlight=False)
     return Zoo.open(population.path, config.arch.module)
 
 
-def about(config: Any, zoo: Zoo, kind: type[Sampler], uses_images: bool) -> str:
+def about(config: Config, zoo: Zoo, kind: type[Sampler], uses_images: bool) -> str:
     """What a population is, in words that go wherever it goes."""
     chosen = config.sampler
     learnt = f"the embeddings of autoencoder {config.autoencoder.name}" if kind.space == "latent" else "weights"

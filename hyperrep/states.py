@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from hyperrep.alignment import align, load_permutations, save_permutations
-from hyperrep.autoencoder import AutoencoderConfig
+from hyperrep.config import AutoencoderConfig
 from hyperrep.symmetry import Permutations
 from zoo import Zoo
-from zoo.architecture import Architecture
-from zoo.errors import UserError
-from zoo.images import ImageData
-from zoo.schema import FACTORS
+from zoo.base.errors import UserError
+from zoo.base.names import FACTORS
+from zoo.images.data import ImageData
+from zoo.networks.architecture import Architecture
 
 SPLITS = ("train", "val", "test")
 MATCHING_IMAGES = 256  # for align=activations

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hyperrep.tokens import weights_and_biases
-from zoo.architecture import Architecture
+from zoo.networks.architecture import Architecture
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from zoo.architecture import Architecture, Slot
-from zoo.errors import UserError
+from zoo.base.errors import UserError
+from zoo.networks.architecture import Architecture
+from zoo.networks.layout import Slot
 
 
 @dataclass(frozen=True)

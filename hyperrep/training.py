@@ -27,8 +27,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from hyperrep.augmentation import Augmentation
-from hyperrep.autoencoder import Autoencoder, AutoencoderConfig
-from hyperrep.losses import (
+from hyperrep.config import AutoencoderConfig, Config
+from hyperrep.models.autoencoder import Autoencoder
+from hyperrep.models.losses import (
     Mixture,
     behavioural_loss,
     layer_of_parameter,
@@ -40,17 +41,18 @@ from hyperrep.losses import (
 )
 from hyperrep.states import SPLITS, States, read_states
 from zoo import Zoo
-from zoo.architecture import Architecture
-from zoo.console import Progress, console
-from zoo.engines import EngineConfig
-from zoo.errors import UserError
-from zoo.files import locked, reading
-from zoo.fitting import fit
-from zoo.images import ImageData, Images
-from zoo.manifest import read_listed, write_listed
-from zoo.networks import Networks
-from zoo.schema import check_columns, check_hyperrep, check_progress, parse_json
-from zoo.training import close, make_loggers, open_zoo, tell, zoo_images
+from zoo.base.console import Progress, console
+from zoo.base.errors import UserError
+from zoo.base.files import locked, reading
+from zoo.engines.choice import EngineConfig
+from zoo.engines.evaluation import Networks
+from zoo.images.data import ImageData, Images
+from zoo.networks.architecture import Architecture
+from zoo.store.manifest import read_listed, write_listed
+from zoo.store.schema import check_columns, check_hyperrep, check_progress, parse_json
+from zoo.training.fitting import fit
+from zoo.training.loggers import close, make_loggers, tell
+from zoo.training.opening import open_zoo, zoo_images
 
 WATCHED_MODELS = 100  # whose reconstructions are evaluated on images while training, of each split
 WATCHED_IMAGES = 2000  # validation images that is done on
@@ -58,7 +60,7 @@ SAVING = 0.1  # share of the time that may go into checkpoints: those of `publis
 PATIENCE, CUT = 10, 0.3  # schedule=plateau: as published (torch's ReduceLROnPlateau)
 
 
-def train_hyperrep(config: Any) -> None:
+def train_hyperrep(config: Config) -> None:
     """Train the autoencoder of `config`, or go on with it, and print how it reconstructs.
 
     Raises:
@@ -92,7 +94,7 @@ def train_hyperrep(config: Any) -> None:
     print_results(zoo, config.autoencoder, results)
 
 
-def _train(module: AutoencoderModule, states: States, epochs: int, config: Any) -> None:
+def _train(module: AutoencoderModule, states: States, epochs: int, config: Config) -> None:
     """Train for so many epochs more, and show how far it is."""
     with Progress("training the autoencoder", module.steps * (module.done + epochs), "steps") as progress:
         progress.skip(module.steps * module.done)
@@ -109,7 +111,7 @@ def _train(module: AutoencoderModule, states: States, epochs: int, config: Any) 
         )
 
 
-def hyperrep_folder(config: Any) -> Path:
+def hyperrep_folder(config: Config) -> Path:
     """Where the autoencoder of a config lives."""
     return Path(config.paths.root) / "hyperreps" / config.zoo.name / config.autoencoder.name
 

@@ -18,8 +18,8 @@ import scipy.io
 from omegaconf import OmegaConf
 from PIL import Image
 
-from zoo.images import DatasetConfig
-from zoo.readers import Split, Splits
+from zoo.images.config import DatasetConfig
+from zoo.images.readers import Split, Splits
 
 CONF = Path(__file__).parents[1] / "conf" / "dataset"
 DATASETS = sorted(path.stem for path in CONF.glob("*.yaml"))

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from run import CONFIG_DIR
 from zoo import Zoo
-from zoo.architecture import Architecture
-from zoo.images import AugmentConfig, ImageData, Images
+from zoo.images.config import AugmentConfig
+from zoo.images.data import ImageData, Images
+from zoo.networks.architecture import Architecture
+from zoo.store.writer import create_zoo, finalise
 
 CNN_S_LAYERS = [
     {"conv": 8, "kernel": 5}, {"pool": 2}, "activation", "dropout",
@@ -87,7 +89,7 @@ def copied(zoo, name, weights=lambda epoch, weights: weights, rows=None, scores=
     metrics = [column for column in zoo.description["metrics"] if column != "weight_max_abs"]
     description = {"name": name, "spec": spec or {}, "metrics": metrics, **{key: zoo.description[key] for key in kept}}
     rows = (zoo.models if rows is None else rows).drop(columns=["status", "diverged_epoch"])
-    copy = Zoo.create(zoo.path.with_name(name), description, rows)
+    copy = create_zoo(zoo.path.with_name(name), description, rows)
     (block,) = copy.blocks(len(rows))
     with block:
         for epoch in block.pending:
@@ -95,5 +97,5 @@ def copied(zoo, name, weights=lambda epoch, weights: weights, rows=None, scores=
             columns = {metric: of_epoch[metric].to_numpy() for metric in metrics}
             state = {"weights": weights(epoch, zoo.weights(epochs=[epoch])[:, 0])}
             block.commit(epoch, state, columns, {"step": np.zeros(len(rows), np.int64)})
-    copy.finalise()
+    finalise(copy)
     return Zoo.open(copy.path)

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from hyperrep.autoencoder import Autoencoder
-from hyperrep.downstream.stages import grown, perform
+from hyperrep.config import Config
+from hyperrep.downstream.stages import ensure_zoo, perform
+from hyperrep.models.autoencoder import Autoencoder
 from hyperrep.states import States, read_states
 from hyperrep.training import autoencoder_hash, hyperrep_folder, in_batches, load_autoencoder
 from zoo import Zoo
-from zoo.architecture import Architecture
-from zoo.config import derive
-from zoo.errors import UserError
-from zoo.images import ImageData
-from zoo.networks import predictions
-from zoo.training import open_zoo, zoo_images
+from zoo.base.errors import UserError
+from zoo.config.reading import derive
+from zoo.engines.evaluation import predictions
+from zoo.images.data import ImageData
+from zoo.networks.architecture import Architecture
+from zoo.training.opening import open_zoo, zoo_images
 
 
 @dataclass(frozen=True)
-class Learnt:
+class Representation:
     """A zoo, its autoencoder and the states that this reads, by split."""
 
     zoo: Zoo
@@ -32,7 +32,7 @@ class Learnt:
     images: ImageData
     autoencoder: Autoencoder
     states: dict[str, States]
-    config: Any
+    config: Config
     autoencoder_file: str  # sha256 of its weights
 
     def accuracy(self, weights: Tensor, rows: pd.DataFrame) -> np.ndarray:
@@ -49,7 +49,7 @@ class Learnt:
         return in_batches(self.autoencoder.decode, embeddings)
 
 
-def learnt(config: Any, words: list[str], epochs: list[int] | None = None) -> Learnt:
+def ensure_representation(config: Config, words: list[str], epochs: list[int] | None = None) -> Representation:
     """What the autoencoder of a method has learnt, with the states of some epochs (None: those it learnt).
 
     The alignment is that of its training, whatever the epochs: a model keeps its order.
@@ -63,7 +63,7 @@ def learnt(config: Any, words: list[str], epochs: list[int] | None = None) -> Le
             f"downstream.methods: {' '.join(words)}: its last state is of epoch {own}, but methods are compared at epoch {last}; "
             "let autoencoder.states of all of them end there"
         )
-    grown(config, *words)
+    ensure_zoo(config, *words)
     done = perform(config, "task=hyperrep", *words)
     root = hyperrep_folder(done)
     zoo = open_zoo(done)
@@ -71,7 +71,7 @@ def learnt(config: Any, words: list[str], epochs: list[int] | None = None) -> Le
     autoencoder = load_autoencoder(root, done.autoencoder, zoo)
     arch = zoo.architecture
     states = read_states(zoo, done.autoencoder, root.parent, images, epochs)
-    return Learnt(zoo, arch, images, autoencoder, states, done, autoencoder_hash(root))
+    return Representation(zoo, arch, images, autoencoder, states, done, autoencoder_hash(root))
 
 
 def noisy(embeddings: Tensor, level: float, seed: int) -> Tensor:

@@ -6,22 +6,21 @@ Hyper-Representations as Generative Models (Schürholt et al., 2022), Figure 5: 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from hyperrep.downstream.stages import grown, sampled, tidy
+from hyperrep.config import Config
+from hyperrep.downstream.stages import ensure_population, ensure_zoo, given, tidy
 from zoo import Zoo
-from zoo.errors import UserError
-from zoo.images import ImageData
-from zoo.networks import outputs_by_part
-from zoo.training import zoo_images
+from zoo.base.errors import UserError
+from zoo.engines.evaluation import outputs_by_part
+from zoo.images.data import ImageData
+from zoo.training.opening import zoo_images
 
 
-def compare(config: Any) -> pd.DataFrame:
+def compare(config: Config) -> pd.DataFrame:
     """Test accuracy of ensembles: x is the size, `model` counts the ensembles of a size.
 
     Beside the populations stand B_T, models trained from scratch (the zoo's test split) at the last epoch learnt; of those
@@ -33,16 +32,18 @@ def compare(config: Any) -> pd.DataFrame:
     Raises:
         UserError: if there are fewer networks than the smallest size.
     """
-    zoo, chosen = grown(config), config.downstream
+    zoo, chosen = ensure_zoo(config), config.downstream
     images, last = zoo_images(config, zoo), max(config.autoencoder.states)
     scratch = zoo.models[zoo.models["split"] == "test"]
     members = {"B_T": (zoo, scratch, last)}
-    for method, words in chosen.methods.items():
-        population = sampled(config, words)
+    for method, words in chosen.populations.items():
+        population = ensure_population(config, words)
         members[method] = (population, population.models, 0)
     parts = []
     for method, (source, rows, epoch) in members.items():
-        parts += ensembles(method, _logits(source, rows, epoch, images, config), chosen.sizes, images, epoch, config)
+        parts += ensembles(
+            method, _logits(source, rows, epoch, images, config), given(chosen.sizes), images, epoch, config
+        )
     if not parts:
         raise UserError(
             f"downstream.sizes: got {chosen.sizes}, but no method has as many networks; see population.models"
@@ -51,7 +52,7 @@ def compare(config: Any) -> pd.DataFrame:
 
 
 def ensembles(
-    method: str, logits: Tensor, sizes: list[int], images: ImageData, epoch: int, config: Any
+    method: str, logits: Tensor, sizes: list[int], images: ImageData, epoch: int, config: Config
 ) -> list[pd.DataFrame]:
     """Accuracy of `downstream.repeats` random ensembles of each size that there are enough networks for.
 
@@ -66,14 +67,17 @@ def ensembles(
     random, parts = np.random.default_rng(config.seed), []
     for size in sizes:
         if size <= len(logits):
-            teams = [random.choice(len(logits), size, replace=False) for _ in range(config.downstream.repeats)]
-            accuracy = [_accuracy(logits[torch.from_numpy(team)], images, config.downstream.combine) for team in teams]
+            teams = [random.choice(len(logits), size, replace=False) for _ in range(given(config.downstream.repeats))]
+            accuracy = [
+                _accuracy(logits[torch.from_numpy(team)], images, given(given(config.downstream.combine)))
+                for team in teams
+            ]
             place = {"epoch": epoch, "model": range(len(teams)), "x": float(size)}
             parts.append(tidy(method, images.name, "test_acc", value=accuracy, **place))
     return parts
 
 
-def _logits(source: Zoo, rows: pd.DataFrame, epoch: int, images: ImageData, config: Any) -> Tensor:
+def _logits(source: Zoo, rows: pd.DataFrame, epoch: int, images: ImageData, config: Config) -> Tensor:
     """What networks say of each test image: float32 [finite networks, images, classes]."""
     arch = source.architecture
     weights = source.weights(models=rows["model_id"], epochs=[epoch])[:, 0]

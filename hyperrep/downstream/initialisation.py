@@ -7,20 +7,24 @@ neither autoencoder nor sampler has seen anything).
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
-from hyperrep.downstream.stages import fine_tuned, grown, sampled, trajectories
+from hyperrep.config import Config
+from hyperrep.downstream.stages import ensure_fine_tuned, ensure_population, ensure_zoo, given, trajectories
 
 
-def compare(config: Any) -> pd.DataFrame:
+def compare(config: Config) -> pd.DataFrame:
     """Accuracy on the test images of every network at every epoch.
 
     Args:
         config: with `downstream.epochs` of fine-tuning, 25 as published.
     """
-    parts = [trajectories("B_T", grown(config), split="test")]
-    for method, words in config.downstream.methods.items():
-        parts.append(trajectories(method, fine_tuned(config, sampled(config, words), config.downstream.epochs)))
+    parts = [trajectories("B_T", ensure_zoo(config), split="test")]
+    for method, words in config.downstream.populations.items():
+        parts.append(
+            trajectories(
+                method,
+                ensure_fine_tuned(config, ensure_population(config, words), given(given(config.downstream.epochs))),
+            )
+        )
     return pd.concat(parts, ignore_index=True)

@@ -6,19 +6,18 @@ both fine-tuned; accuracy, and how far they are apart.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from hyperrep.downstream.decoded import Learnt, learnt
-from hyperrep.downstream.stages import fine_tuned, tidy, trajectories
+from hyperrep.config import Config
+from hyperrep.downstream.decoded import Representation, ensure_representation
+from hyperrep.downstream.stages import ensure_fine_tuned, given, tidy, trajectories
 from hyperrep.sampling import described, store_population, stored_population
 from zoo import Zoo
 
 
-def compare(config: Any) -> pd.DataFrame:
+def compare(config: Config) -> pd.DataFrame:
     """Accuracy of both at every epoch, and between them the metrics "l2" and "cosine".
 
     They are paired: of the same seed, they see the same images in the same order. Originals are aligned first, which does
@@ -28,12 +27,14 @@ def compare(config: Any) -> pd.DataFrame:
         config: with `downstream.epochs` of fine-tuning; each method's words make an autoencoder.
     """
     parts: list[pd.DataFrame] = []
-    for method, words in config.downstream.methods.items():
-        known = learnt(config, words)
+    for method, words in config.downstream.populations.items():
+        known = ensure_representation(config, words)
         test = known.states["test"].at(max(config.autoencoder.states))
         decoded = known.decode(known.encode(test.weights))
         pair = [_stored(known, test.weights, "originals"), _stored(known, decoded, "reconstructions")]
-        originals, reconstructions = (fine_tuned(config, zoo, config.downstream.epochs, *words) for zoo in pair)
+        originals, reconstructions = (
+            ensure_fine_tuned(config, zoo, given(given(config.downstream.epochs)), *words) for zoo in pair
+        )
         if not parts:
             parts.append(trajectories("originals", originals))
         parts.append(trajectories(method, reconstructions))
@@ -47,7 +48,7 @@ def compare(config: Any) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _stored(known: Learnt, weights: Tensor, what: str) -> Zoo:
+def _stored(known: Representation, weights: Tensor, what: str) -> Zoo:
     """Weights [n, P] of the test models at the last epoch learnt, as a population that can be fine-tuned."""
     zoo, config = known.zoo, known.config
     last = max(config.autoencoder.states)

@@ -6,16 +6,15 @@ models, decoded. The paper does not say what its noise is relative to; here, to 
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
-from hyperrep.downstream.decoded import learnt, noisy
-from hyperrep.downstream.stages import tidy
-from hyperrep.losses import r_squared
+from hyperrep.config import Config
+from hyperrep.downstream.decoded import ensure_representation, noisy
+from hyperrep.downstream.stages import given, tidy
+from hyperrep.models.losses import r_squared
 
 
-def compare(config: Any) -> pd.DataFrame:
+def compare(config: Config) -> pd.DataFrame:
     """Accuracy and R² of noisy reconstructions of the zoo's test models, at the last epoch learnt.
 
     x is the level of the noise. The method "originals" has the accuracy of the models themselves.
@@ -24,15 +23,15 @@ def compare(config: Any) -> pd.DataFrame:
         config: with `downstream.levels` of noise; each method's words make an autoencoder.
     """
     parts: list[pd.DataFrame] = []
-    for method, words in config.downstream.methods.items():
-        known = learnt(config, words)
+    for method, words in config.downstream.populations.items():
+        known = ensure_representation(config, words)
         dataset, last = known.images.name, max(config.autoencoder.states)
         test, mean = known.states["test"].at(last), known.states["train"].weights.mean(0)
         ids = test.table["model_id"].to_numpy()
         if not parts:
             parts.append(tidy("originals", dataset, "test_acc", epoch=last, model=ids, value=test.table["test_acc"]))
         embeddings = known.encode(test.weights)
-        for level in config.downstream.levels:
+        for level in given(given(config.downstream.levels)):
             decoded = known.decode(noisy(embeddings, level, config.seed))
             place = {"epoch": last, "model": ids, "x": level}
             parts.append(tidy(method, dataset, "test_acc", value=known.accuracy(decoded, test.table), **place))

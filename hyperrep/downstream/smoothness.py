@@ -6,18 +6,17 @@ of one model at epochs 5 and 25 ("along") and of two models ("across"), decoded.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from hyperrep.downstream.decoded import Learnt, learnt
-from hyperrep.downstream.stages import tidy
+from hyperrep.config import Config
+from hyperrep.downstream.decoded import Representation, ensure_representation
+from hyperrep.downstream.stages import given, tidy
 
 
-def compare(config: Any) -> pd.DataFrame:
+def compare(config: Config) -> pd.DataFrame:
     """Accuracy along the lines, between test models; x is the place, 0 … 1; `model` counts the lines.
 
     The metrics are "along" and "across" for decoded embeddings, and for the method "weights" the same between the
@@ -28,19 +27,21 @@ def compare(config: Any) -> pd.DataFrame:
             along begin; each method's words make an autoencoder.
     """
     parts: list[pd.DataFrame] = []
-    early_epoch, last = config.downstream.from_epoch, max(config.autoencoder.states)
-    for i_method, (method, words) in enumerate(config.downstream.methods.items()):
-        known = learnt(config, words, [early_epoch, last])
+    early_epoch, last = given(given(config.downstream.from_epoch)), max(config.autoencoder.states)
+    for i_method, (method, words) in enumerate(config.downstream.populations.items()):
+        known = ensure_representation(config, words, [early_epoch, last])
         first, final = (known.states["test"].at(epoch) for epoch in (early_epoch, last))
         both = sorted(set(first.table["model_id"]) & set(final.table["model_id"]))
         early, late = (_of(states.weights, states.table["model_id"], both) for states in (first, final))
         rows = final.table.set_index("model_id").loc[both].reset_index()
-        i, j = _pairs(rows["activation"].to_numpy(), config.downstream.pairs, config.seed)
+        i, j = _pairs(rows["activation"].to_numpy(), given(given(config.downstream.pairs)), config.seed)
         lines = {"along": (early, late, rows), "across": (late[i], late[j], rows.iloc[i].reset_index(drop=True))}
         for metric, (start, end, of) in lines.items():
             if i_method == 0:  # weights are the same whatever the autoencoder
-                parts += _line("weights", metric, known, start, end, of, False, config.downstream.points, last)
-            parts += _line(method, metric, known, start, end, of, True, config.downstream.points, last)
+                parts += _line(
+                    "weights", metric, known, start, end, of, False, given(given(config.downstream.points)), last
+                )
+            parts += _line(method, metric, known, start, end, of, True, given(given(config.downstream.points)), last)
     return pd.concat(parts, ignore_index=True)
 
 
@@ -61,7 +62,7 @@ def _pairs(activations: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, 
 def _line(
     method: str,
     metric: str,
-    known: Learnt,
+    known: Representation,
     start: Tensor,
     end: Tensor,
     rows: pd.DataFrame,

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from hyperrep.config import Config
 from hyperrep.samplers import sampler_class
 from zoo import Zoo
-from zoo.config import derive
-from zoo.console import console
+from zoo.base.console import console
+from zoo.config.reading import derive
+
+T = TypeVar("T")
 
 
-def perform(config: Any, *words: str) -> Any:
+def given(option: T | None) -> T:
+    """An option of a comparison; that it has those which it needs was checked before."""
+    assert option is not None
+    return option
+
+
+def perform(config: Config, *words: str) -> Config:
     """Do a task of the command line with other words, announced as the command that it is; its configuration."""
     derived = derive(config, *words)
     console.print(f"$ python run.py {' '.join(derived.overrides)}", style="bold", highlight=False, soft_wrap=True)
@@ -24,19 +33,19 @@ def perform(config: Any, *words: str) -> Any:
     return derived
 
 
-def grown(config: Any, *words: str) -> Zoo:
+def ensure_zoo(config: Config, *words: str) -> Zoo:
     """The zoo of a command line with further words, trained."""
     done = perform(config, "task=zoo", *words)
     return Zoo.open(Path(done.paths.root) / "zoos" / done.zoo.name, done.arch.module)
 
 
-def of_target(config: Any, *words: str) -> Any:
+def of_target(config: Config, *words: str) -> Config:
     """The configuration of the zoo that `downstream.target` names, with `downstream.target_words` and further words."""
-    named, own = config.downstream.target, config.downstream.target_words
+    named, own = config.downstream.target, given(given(config.downstream.target_words))
     return derive(config, "task=zoo", f"zoo={named}", f"zoo.name={named}", *own, *words)
 
 
-def sampled(config: Any, words: list[str]) -> Zoo:
+def ensure_population(config: Config, words: list[str]) -> Zoo:
     """The population of a method, drawn and audited; its autoencoder is trained before."""
     if sampler_class(derive(config, "task=sample", *words).sampler.name).space == "latent":
         perform(config, "task=hyperrep", *words)
@@ -44,11 +53,16 @@ def sampled(config: Any, words: list[str]) -> Zoo:
     return Zoo.open(Path(done.paths.root) / "zoos" / done.population.name, done.arch.module)
 
 
-def fine_tuned(config: Any, start: Zoo, epochs: int, *words: str) -> Zoo:
+def ensure_fine_tuned(config: Config, start: Zoo, epochs: int, *words: str) -> Zoo:
     """The models of a population or zoo, trained for `epochs` as the zoo of the command line is."""
     name = f"{start.name}_on_{config.zoo.name}"
-    return grown(
-        config, f"zoo.start.zoo={start.name}", f"zoo.name={name}", f"zoo.epochs={epochs}", "zoo.models=null", *words
+    return ensure_zoo(
+        config,
+        f"zoo.start.zoo={start.name}",
+        f"zoo.name={name}",
+        f"zoo.epochs={epochs}",
+        "zoo.models=null",
+        *words,
     )
 
 

@@ -12,16 +12,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hyperrep.downstream.stages import fine_tuned, grown, of_target, sampled, trajectories
+from hyperrep.config import Config
+from hyperrep.downstream.stages import ensure_fine_tuned, ensure_population, ensure_zoo, given, of_target, trajectories
 from hyperrep.sampling import described, store_population, stored_population
 from zoo import Zoo
-from zoo.architecture import Architecture
-from zoo.engines import initial_population
-from zoo.errors import UserError
-from zoo.training import architecture, describe_images, read_images
+from zoo.base.errors import UserError
+from zoo.config.combinations import architecture
+from zoo.engines.engine import initial_population
+from zoo.networks.architecture import Architecture
+from zoo.training.description import describe_images
+from zoo.training.opening import read_images
 
 
-def compare(config: Any) -> pd.DataFrame:
+def compare(config: Config) -> pd.DataFrame:
     """Accuracy on the target's test images at every epoch; methods are "<arch> random" and "<arch> <method>".
 
     Args:
@@ -29,15 +32,15 @@ def compare(config: Any) -> pd.DataFrame:
             the `arch=` of the other architectures, `downstream.epochs` of training.
     """
     chosen, parts = config.downstream, []
-    grown(config)
-    populations = {method: sampled(config, words) for method, words in chosen.methods.items()}
-    for name in chosen.archs:
+    ensure_zoo(config)
+    populations = {method: ensure_population(config, words) for method, words in chosen.populations.items()}
+    for name in given(chosen.archs):
         size = [f"zoo.models={config.population.models}", f"zoo.epochs={chosen.epochs}"]
         other = of_target(config, f"zoo.name={chosen.target}_{name}", f"arch={name}", "zoo.published=null", *size)
-        parts.append(trajectories(f"{name} random", grown(other)))
+        parts.append(trajectories(f"{name} random", ensure_zoo(other)))
         for method, drawn in populations.items():
             population = _poured(drawn, other)
-            parts.append(trajectories(f"{name} {method}", fine_tuned(other, population, chosen.epochs)))
+            parts.append(trajectories(f"{name} {method}", ensure_fine_tuned(other, population, given(chosen.epochs))))
     return pd.concat(parts, ignore_index=True)
 
 

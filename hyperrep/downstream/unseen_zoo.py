@@ -6,21 +6,21 @@ another, on the images that they were trained on; single and in ensembles, witho
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
-from hyperrep.downstream.decoded import learnt
+from hyperrep.config import Config
+from hyperrep.downstream.decoded import ensure_representation
 from hyperrep.downstream.ensemble import ensembles
-from hyperrep.downstream.stages import grown, of_target, tidy
+from hyperrep.downstream.stages import ensure_zoo, given, of_target, tidy
 from hyperrep.states import permutations_like
 from hyperrep.symmetry import Permutations
-from zoo.errors import UserError
-from zoo.networks import Networks
-from zoo.training import architecture, zoo_images
+from zoo.base.errors import UserError
+from zoo.config.combinations import architecture
+from zoo.engines.evaluation import Networks
+from zoo.training.opening import zoo_images
 
 
-def compare(config: Any) -> pd.DataFrame:
+def compare(config: Config) -> pd.DataFrame:
     """Accuracy on the target's images: x is 1 for single models, or the size of an ensemble.
 
     The models are those of the target's train split at the last epoch learnt, brought into the order of neurons of the
@@ -42,12 +42,12 @@ def compare(config: Any) -> pd.DataFrame:
             f"{'×'.join(map(str, theirs.image))}) is another than that of {config.zoo.name} (arch={ours.name}, "
             f"{'×'.join(map(str, ours.image))}): its weights cannot be embedded"
         )
-    target = grown(other)
+    target = ensure_zoo(other)
     images = zoo_images(other, target)
     data = target.dataset("train", [last], ("activation",))
     parts: list[pd.DataFrame] = []
-    for method, words in config.downstream.methods.items():
-        known = learnt(config, words)
+    for method, words in config.downstream.populations.items():
+        known = ensure_representation(config, words)
         weights, mode = data.weights, known.config.autoencoder.align
         if mode != "none":
             reference = known.states["train"].at(last)
@@ -62,6 +62,6 @@ def compare(config: Any) -> pd.DataFrame:
                 logits = evaluated.outputs(images.test)
             place = {"epoch": last, "model": range(len(single)), "x": 1.0}
             parts.append(tidy(name, images.name, "test_acc", value=single, **place))
-            sizes = [size for size in config.downstream.sizes if size > 1]
+            sizes = [size for size in given(given(config.downstream.sizes)) if size > 1]
             parts += ensembles(name, logits, sizes, images, last, config)
     return pd.concat(parts, ignore_index=True)

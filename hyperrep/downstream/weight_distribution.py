@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hyperrep.downstream.decoded import learnt
-from hyperrep.downstream.stages import sampled, tidy
+from hyperrep.config import Config
+from hyperrep.downstream.decoded import ensure_representation
+from hyperrep.downstream.stages import ensure_population, given, tidy
 
 
-def compare(config: Any) -> pd.DataFrame:
+def compare(config: Config) -> pd.DataFrame:
     """Densities of weights by layer: the metric is the layer, x the middle of a bin, the value the density there.
 
     The methods are "originals" (test models at the last epoch learnt) and, for each method, itself (its population) and
@@ -26,17 +27,19 @@ def compare(config: Any) -> pd.DataFrame:
     """
     parts: list[pd.DataFrame] = []
     last = max(config.autoencoder.states)
-    for method, words in config.downstream.methods.items():
-        known = learnt(config, words)
+    for method, words in config.downstream.populations.items():
+        known = ensure_representation(config, words)
         originals = known.states["test"].at(last).weights
         if not parts:
-            parts += _densities("originals", known, originals.numpy(), originals.numpy(), config.downstream.bins, last)
+            parts += _densities(
+                "originals", known, originals.numpy(), originals.numpy(), given(given(config.downstream.bins)), last
+            )
         decoded = known.decode(known.encode(originals)).numpy()
         parts += _densities(
-            f"{method} reconstructions", known, decoded, originals.numpy(), config.downstream.bins, last
+            f"{method} reconstructions", known, decoded, originals.numpy(), given(given(config.downstream.bins)), last
         )
-        drawn = sampled(config, words).weights(epochs=[0])[:, 0]
-        parts += _densities(method, known, drawn, originals.numpy(), config.downstream.bins, 0)
+        drawn = ensure_population(config, words).weights(epochs=[0])[:, 0]
+        parts += _densities(method, known, drawn, originals.numpy(), given(given(config.downstream.bins)), 0)
     return pd.concat(parts, ignore_index=True)
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from hyperrep.config import SamplerConfig
 from hyperrep.samplers.sampler import KINDS, SPACES, Anchors, Sampler, top
-from zoo.config import did_you_mean
-from zoo.errors import UserError, naming
-from zoo.plugins import find
+from zoo.base.errors import UserError, naming
+from zoo.base.plugins import find
+from zoo.config.typed import did_you_mean
 
 __all__ = [
-    "SAMPLERS", "Anchors", "Sampler", "SamplerConfig", "anchors_in_words", "fit_sampler", "sampler_class",
+    "SAMPLERS", "Anchors", "Sampler", "anchors_in_words", "fit_sampler", "sampler_class",
     "sampler_problems", "selected", "top",
 ]  # fmt: skip
 
@@ -34,33 +34,6 @@ SAMPLERS = {
     "pca": "PCASampler",
     "nearest": "NearestSampler",
 }
-
-
-@dataclass
-class SamplerConfig:
-    """`sampler=`: how new networks are drawn. A preset has the options of its sampler and no others."""
-
-    name: str  # one of SAMPLERS, or the dotted path of a class of yours
-    label: str  # how folders and tables call it
-    top: float | None = field(metadata={"above": 0.0, "max": 1.0})  # only this share of the anchors; null: all
-    top_by: str = field(metadata={"choices": ("validation", "test")})  # test, as released, looks at the test images
-    best_of: int = field(metadata={"min": 1})  # networks drawn for one kept: the best on validation images
-    variety: float = field(metadata={"min": 0.0})  # what disagreement counts in that choice, beside accuracy
-
-    # Options: see the class of the sampler that has them.
-    bandwidth: float | None = field(default=None, metadata={"above": 0.0})  # in standard deviations of the anchors
-    bandwidth_absolute: bool | None = None  # take bandwidth as it is
-    density_quantile: float | None = field(default=None, metadata={"above": 0.0, "below": 1.0})
-    cube: str | None = field(default=None, metadata={"choices": ("per_axis", "global")})
-    rotate: bool | None = None  # draw along the anchors' principal axes
-    shrinkage: float | None = field(default=None, metadata={"min": 0.0, "max": 1.0})  # of the covariance
-    spread: float | None = field(default=None, metadata={"above": 0.0})  # times the anchors' standard deviations
-    members: int | None = field(default=None, metadata={"min": 2})  # of a soup; null: all anchors
-    components: int | None = field(default=None, metadata={"min": 1})
-    steps: int | None = field(default=None, metadata={"min": 1})  # of training
-    fit_seed: int | None = field(default=None, metadata={"min": 0})  # of what is random in fitting
-    condition: dict[str, Any] | None = None  # property -> value of the draws; null: as the anchors have it
-    options: dict[str, Any] | None = None  # the options of a class of yours, by name
 
 
 COMMON = ("name", "label", "top", "top_by", "best_of", "variety", "options")

@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
-from zoo.console import Progress
-from zoo.fitting import fit
+from zoo.base.console import Progress
+from zoo.training.fitting import fit
 
 
 @contextmanager

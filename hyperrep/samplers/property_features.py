@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from hyperrep.samplers.sampler import Anchors
-from zoo.errors import UserError
+from zoo.base.errors import UserError
 
 
 class PropertyFeatures:

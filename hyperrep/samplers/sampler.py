@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from zoo.errors import UserError
+from zoo.base.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ import torch
 
 from analysis.cka import grams, layer_outputs, pairwise_cka
 from tests.populations import architecture, model_rows
-from zoo.architecture import Architecture
-from zoo.engines import initial_population
-from zoo.initialization import initial_module
+from zoo.engines.engine import initial_population
+from zoo.networks.architecture import Architecture
+from zoo.networks.initialization import initial_module
 
 
 def by_definition(x, y):

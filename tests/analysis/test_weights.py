@@ -9,7 +9,7 @@ from scipy.spatial.distance import pdist
 
 from analysis.weights import inner_products, layer_statistics, pairwise_cosine, pairwise_l2
 from tests.populations import architecture, model_rows
-from zoo.engines import initial_population
+from zoo.engines.engine import initial_population
 
 
 @given(st.integers(2, 7), st.integers(1, 9), st.integers(1, 30), st.integers(0, 99))

@@ -14,8 +14,9 @@ from hyperrep.alignment import align, load_permutations, save_permutations
 from hyperrep.symmetry import Permutations
 from tests.hyperrep.test_symmetry import architectures, label, registered
 from tests.populations import architecture
-from zoo.architecture import ACTIVATIONS, Architecture
-from zoo.errors import UserError
+from zoo.base.errors import UserError
+from zoo.networks.architecture import Architecture
+from zoo.networks.layers import ACTIVATIONS
 
 SEEDS = st.integers(0, 2**32)
 

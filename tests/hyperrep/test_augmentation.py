@@ -4,11 +4,12 @@ import pytest
 import torch
 from scipy.stats import binomtest, kstest
 
-from hyperrep.augmentation import Augmentation, AugmentationConfig
+from hyperrep.augmentation import Augmentation
+from hyperrep.config import AugmentationConfig
 from tests.populations import architecture
-from zoo.architecture import Architecture
-from zoo.config import _typed
-from zoo.errors import UserError
+from zoo.base.errors import UserError
+from zoo.config.typed import typed
+from zoo.networks.architecture import Architecture
 
 SMALL = Architecture("small", (1, 6, 6), 3, [{"conv": 6, "kernel": 3}, "activation", "flatten", {"linear": 3}])
 
@@ -146,6 +147,6 @@ def test_what_cannot_be_is_refused():
 )
 def test_wrong_values_are_told(key, value):
     problems: list[str] = []
-    _typed({key: value}, AugmentationConfig, {}, "augmentation", problems)
+    typed({key: value}, AugmentationConfig, {}, "augmentation", problems)
     assert len(problems) == 1
     assert problems[0].startswith(f"augmentation.{key}: got {value!r}")

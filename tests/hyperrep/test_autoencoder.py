@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from hyperrep.augmentation import AugmentationConfig
-from hyperrep.autoencoder import Autoencoder, AutoencoderConfig, LossConfig, OptimizerConfig
+from hyperrep.config import AugmentationConfig, AutoencoderConfig, LossConfig, OptimizerConfig
+from hyperrep.models.autoencoder import Autoencoder
 from tests.populations import architecture
-from zoo.errors import UserError
+from zoo.base.errors import UserError
 
 
 def small(**changes) -> AutoencoderConfig:

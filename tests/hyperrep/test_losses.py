@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hyperrep.losses import (
+from hyperrep.models.losses import (
     Mixture,
     behavioural_loss,
     layer_of_parameter,
@@ -16,7 +16,7 @@ from hyperrep.losses import (
     reconstruction_loss,
 )
 from tests.populations import architecture
-from zoo.initialization import initial_module
+from zoo.networks.initialization import initial_module
 
 
 def test_layers_of_parameters_pool_weights_and_biases():

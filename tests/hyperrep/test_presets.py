@@ -4,10 +4,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 import run
-from hyperrep.autoencoder import Autoencoder
+from hyperrep.models.autoencoder import Autoencoder
 from hyperrep.samplers import SAMPLERS, sampler_problems
 from tests.populations import architecture
-from zoo.config import read_config
+from zoo.config.reading import read_config
 
 AUTOENCODERS = sorted(path.stem for path in (run.CONFIG_DIR / "autoencoder").glob("*.yaml"))
 PRESETS = sorted(path.stem for path in (run.CONFIG_DIR / "sampler").glob("*.yaml"))
@@ -15,7 +15,7 @@ PRESETS = sorted(path.stem for path in (run.CONFIG_DIR / "sampler").glob("*.yaml
 
 def configure(*overrides: str):
     with initialize_config_dir(str(run.CONFIG_DIR), version_base="1.3"):
-        return read_config(compose("config", list(overrides)), run.config_type())
+        return read_config(compose("config", list(overrides)), run.Config)
 
 
 @pytest.mark.parametrize("name", AUTOENCODERS)

@@ -20,19 +20,11 @@ from scipy.spatial.distance import cdist
 from sklearn.covariance import LedoitWolf, ShrunkCovariance
 from sklearn.neighbors import KernelDensity
 
-from hyperrep.samplers import (
-    SAMPLERS,
-    Anchors,
-    Sampler,
-    SamplerConfig,
-    fit_sampler,
-    sampler_class,
-    sampler_problems,
-    top,
-)
+from hyperrep.config import SamplerConfig
+from hyperrep.samplers import SAMPLERS, Anchors, Sampler, fit_sampler, sampler_class, sampler_problems, top
 from hyperrep.samplers.kde import KDESampler
-from zoo.config import _typed
-from zoo.errors import UserError
+from zoo.base.errors import UserError
+from zoo.config.typed import typed
 
 PRESETS = Path(__file__).parents[2] / "conf" / "sampler"
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
@@ -51,7 +43,7 @@ def preset(name: str, **changes) -> SamplerConfig:
     with initialize_config_dir(str(PRESETS), version_base="1.3"):
         plain = OmegaConf.to_container(compose(name))
     problems: list[str] = []
-    config = _typed(plain | changes, SamplerConfig, {}, "sampler", problems)
+    config = typed(plain | changes, SamplerConfig, {}, "sampler", problems)
     assert not problems
     return config
 

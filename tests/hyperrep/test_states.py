@@ -11,7 +11,7 @@ import torch
 from hyperrep import states
 from hyperrep.states import zoo_permutations
 from tests.populations import architecture, image_data
-from zoo.errors import UserError
+from zoo.base.errors import UserError
 
 ARCH = architecture("cnn_s")
 

@@ -11,8 +11,9 @@ from torch import nn
 
 from hyperrep.symmetry import Group, Permutations
 from tests.populations import architecture
-from zoo.architecture import ACTIVATIONS, ArchConfig, Architecture
-from zoo.errors import UserError
+from zoo.base.errors import UserError
+from zoo.networks.architecture import ArchConfig, Architecture
+from zoo.networks.layers import ACTIVATIONS
 
 
 def registered() -> list[Architecture]:

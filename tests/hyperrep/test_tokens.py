@@ -9,8 +9,8 @@ from torch import nn
 from hyperrep.tokens import Tokens
 from tests.hyperrep.test_symmetry import architectures, label, registered
 from tests.populations import architecture
-from zoo.architecture import Architecture
-from zoo.errors import UserError
+from zoo.base.errors import UserError
+from zoo.networks.architecture import Architecture
 
 
 def tokens_of_modules(arch: Architecture, weights: torch.Tensor) -> list[list[list[torch.Tensor]]]:

@@ -29,10 +29,10 @@ from tests.integration.test_hyperrep import TINY, ZOO
 from tests.integration.test_train_zoo import configure, train
 from tests.populations import copied
 from zoo import Zoo
-from zoo.architecture import Architecture
-from zoo.errors import UserError
-from zoo.networks import predictions
-from zoo.training import read_images
+from zoo.base.errors import UserError
+from zoo.engines.evaluation import predictions
+from zoo.networks.architecture import Architecture
+from zoo.training.opening import read_images
 
 WORDS = [*ZOO, "analysis.cka_images=20", "analysis.map_states=60"]
 

@@ -16,8 +16,8 @@ from hyperrep.training import train_hyperrep
 from tests.integration.test_hyperrep import TINY
 from tests.integration.test_train_zoo import configure, train
 from zoo import Zoo
-from zoo.architecture import Architecture
-from zoo.training import read_images
+from zoo.networks.architecture import Architecture
+from zoo.training.opening import read_images
 
 MANY = [
     *TINY, "zoo.models=40", "zoo.epochs=8", "dataset.train_size=500", "zoo.name=many", "autoencoder.states=[7,8]",

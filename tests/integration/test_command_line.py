@@ -13,11 +13,11 @@ import pytest
 
 import run
 import sweep
-from run import config_type
 from tests.integration.test_train_zoo import hashes
 from zoo import Zoo
-from zoo.config import command_line_problems, composing
-from zoo.errors import UserError
+from zoo.base.errors import UserError
+from zoo.config.command_line import command_line_problems
+from zoo.config.reading import composing
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, str(ROOT / "run.py")]
@@ -33,7 +33,7 @@ def call(*words: str, folder: Path) -> subprocess.CompletedProcess:
 
 
 def problems(*overrides: str, multirun: bool = False) -> str:
-    return "\n".join(command_line_problems(list(overrides), ROOT / "conf", multirun, config_type()))
+    return "\n".join(command_line_problems(list(overrides), ROOT / "conf", multirun, run.Config))
 
 
 def test_a_task_checks_only_what_it_uses():
@@ -184,7 +184,7 @@ def test_what_is_right_passes(overrides):
 def test_a_slip_in_a_preset_of_your_own_is_told(tmp_path, text, said):
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     (tmp_path / "conf" / "zoo" / "mine.yaml").write_text(text)
-    told = command_line_problems(["zoo=mine"], tmp_path / "conf", kind=config_type())
+    told = command_line_problems(["zoo=mine"], tmp_path / "conf", kind=run.Config)
     assert len(told) == 1
     assert said in told[0]
 
@@ -207,7 +207,7 @@ def test_a_preset_in_another_encoding_is_named(tmp_path, data, said):
     (tmp_path / "zoo" / "mine.yaml").write_bytes(data)
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "other.yaml").write_bytes(b"\xff")  # no preset
-    (told,) = command_line_problems(["zoo=mine"], ROOT / "conf", kind=config_type(), folders=[f"file://{tmp_path}"])
+    (told,) = command_line_problems(["zoo=mine"], ROOT / "conf", kind=run.Config, folders=[f"file://{tmp_path}"])
     assert told.startswith(f"{tmp_path}/zoo/mine.yaml: ")
     assert said in told
     asked, _ = sweep.read_words(["zoo=mine", "--config-dir", str(tmp_path)])
@@ -332,7 +332,7 @@ def test_a_run_that_fails_is_told_by_every_launcher_and_does_not_stop_the_others
 
 
 def test_a_fault_of_a_run_or_of_the_launcher_is_told(here, monkeypatch):
-    monkeypatch.setattr("zoo.training.plan_zoo", lambda config: 1 / 0)
+    monkeypatch.setattr("zoo.training.plan.plan_zoo", lambda config: 1 / 0)
     result = here("-m", "task=plan,analysis")
     assert result.returncode == 2
     assert "ZeroDivisionError" in result.stderr

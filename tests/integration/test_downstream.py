@@ -19,13 +19,13 @@ from analysis.statistics import adjust, compare
 from hyperrep.downstream.decoded import noisy
 from hyperrep.downstream.ensemble import _accuracy, _logits
 from hyperrep.downstream.smoothness import _pairs
-from run import config_type
 from tests.integration.test_train_zoo import configure
 from tests.populations import copied
 from zoo import Zoo
-from zoo.config import command_line_problems, read_config
-from zoo.errors import UserError
-from zoo.training import read_images
+from zoo.base.errors import UserError
+from zoo.config.command_line import command_line_problems
+from zoo.config.reading import read_config
+from zoo.training.opening import read_images
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 TINY = [
@@ -39,7 +39,7 @@ def do(root: Path, *words: str):
     """A command, in this process; its configuration."""
     overrides = [f"paths.root={root}", *TINY, *words]
     with initialize_config_dir(str(run.CONFIG_DIR), version_base="1.3"):
-        config = read_config(compose("config", overrides), config_type())
+        config = read_config(compose("config", overrides), run.Config)
         config.overrides = overrides
         for function in config.task.run:
             resolve_name(function)(config)
@@ -86,7 +86,7 @@ def test_initialisation(root):
 
 def test_what_is_there_is_used(root, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in (root / "zoos").rglob("weights/**/*")}
-    for name in ("hyperrep.sampling.draw", "analysis.novelty.audit", "zoo.training.train_block"):
+    for name in ("hyperrep.sampling.draw", "analysis.novelty.audit", "zoo.training.train.train_block"):
         monkeypatch.setattr(name, None)
     do(root, "task=downstream", "downstream.epochs=2", "downstream.reported=[0,2]")
     assert {path: path.stat().st_mtime_ns for path in (root / "zoos").rglob("weights/**/*")} == before
@@ -310,7 +310,7 @@ def test_weight_distribution(root):
     ],
 )
 def test_mistakes_are_told_before_anything_starts(words, message):
-    found = command_line_problems(["task=downstream", *words], run.CONFIG_DIR, False, config_type())
+    found = command_line_problems(["task=downstream", *words], run.CONFIG_DIR, False, run.Config)
     assert any(message in problem for problem in found), found
 
 
@@ -329,7 +329,7 @@ def test_mistakes_are_told_before_anything_starts(words, message):
     ],
 )
 def test_words_are_checked_with_those_of_the_command_line(words):
-    assert command_line_problems(["task=downstream", *words], run.CONFIG_DIR, False, config_type()) == []
+    assert command_line_problems(["task=downstream", *words], run.CONFIG_DIR, False, run.Config) == []
 
 
 def test_reconstructions_are_fine_tuned_beside_their_originals(root):
@@ -479,7 +479,7 @@ def test_every_experiment_at_toy_scale(tmp_path, name):
     assert first.startswith("# python run.py ")
     assert f"experiment={name}" in first
     with initialize_config_dir(str(run.CONFIG_DIR), version_base="1.3"):
-        composed = read_config(compose("config", [f"experiment={name}", f"paths.root={tmp_path}"]), config_type())
+        composed = read_config(compose("config", [f"experiment={name}", f"paths.root={tmp_path}"]), run.Config)
     words = [f"experiment={name}", *NOT_HERE, "zoo.name=toy", "zoo.models=20", "population.models=4"]
     if composed.task.name == "downstream":
         comparison = composed.downstream.name

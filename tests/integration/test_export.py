@@ -17,12 +17,12 @@ from tests.integration.test_sparsify import sparsify
 from tests.integration.test_train_zoo import configure, train
 from tests.published_zoo import CNN
 from zoo import Zoo
-from zoo.errors import UserError
-from zoo.export import export_zoo
-from zoo.files import locked
-from zoo.imports import import_zoo
-from zoo.schema import SCORES
-from zoo.training import train_zoo
+from zoo.base.errors import UserError
+from zoo.base.files import locked
+from zoo.base.names import SCORES
+from zoo.exchange.export import export_zoo
+from zoo.exchange.imports import import_zoo
+from zoo.training.train import train_zoo
 
 WORDS = ["zoo=digits_hyp10r", "zoo.models=20", "zoo.epochs=2", "zoo.license=CC-BY-4.0"]
 
@@ -230,7 +230,7 @@ def test_the_old_export_stays_until_the_new_one_is_in_its_place(root, monkeypatc
         assert (folder / "stray").exists()
     replace(folder, folder.with_name(f"{folder.name}.old"))  # where a kill comes between the two
     with monkeypatch.context() as patched:
-        patched.setattr("zoo.export.FORMATS", {"csv": lambda zoo, part: 1 / 0})
+        patched.setattr("zoo.exchange.export.FORMATS", {"csv": lambda zoo, part: 1 / 0})
         with pytest.raises(ZeroDivisionError):
             exported(root, "csv")
     assert (folder / "stray").exists()

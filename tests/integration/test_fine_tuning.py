@@ -5,8 +5,8 @@ import pytest
 
 from tests.integration.test_train_zoo import configure, hashes, train
 from zoo import Zoo
-from zoo.errors import UserError
-from zoo.training import plan_zoo
+from zoo.base.errors import UserError
+from zoo.training.plan import plan_zoo
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,12 @@ def test_training_goes_on_from_the_last_state_with_fresh_optimisers(source):
 
 
 def test_a_split_with_the_training_of_another_grid_in_one_order(source):
-    words = ["zoo.start.split=val", "zoo.start.seed=7", "zoo.grid.lr=[0.01]", "zoo.grid.optimizer=[sgd]"]
+    words = [
+        "zoo.start.split=val",
+        "zoo.start.seed=7",
+        "zoo.grid.lr=[0.01]",
+        "zoo.grid.optimizer=[sgd]",
+    ]
     tuned = fine_tune(source, "zoo.name=val", *words)
     chosen = source.models[source.models["split"] == "val"]
     assert tuned.models["start_model"].tolist() == chosen["model_id"].tolist()
@@ -67,7 +72,14 @@ def test_longer_later_is_the_same_as_at_once(source):
 
 
 def test_a_plan(source, capsys):
-    plan_zoo(configure(source.path.parents[1], "zoo=digits_hyp10f", "zoo.start.zoo=source", "zoo.start.split=train"))
+    plan_zoo(
+        configure(
+            source.path.parents[1],
+            "zoo=digits_hyp10f",
+            "zoo.start.zoo=source",
+            "zoo.start.split=train",
+        )
+    )
     assert "6 of source, epoch 2" in capsys.readouterr().out
 
 
@@ -84,7 +96,10 @@ def test_a_plan(source, capsys):
         ),
         (["zoo.name=source"], "which is where zoo.start.zoo lies"),
         (["zoo.start.zoo=../source"], r"zoo\.start\.zoo: got '\.\./source', but it is a folder's name"),
-        (["zoo.start.zoo=null", "zoo.start.epoch=1", "zoo.models=3"], "has no effect without zoo.start.zoo"),
+        (
+            ["zoo.start.zoo=null", "zoo.start.epoch=1", "zoo.models=3"],
+            "has no effect without zoo.start.zoo",
+        ),
     ],
 )
 def test_refused_before_anything_is_written(source, words, message):

@@ -16,11 +16,12 @@ from hyperrep.states import read_states
 from hyperrep.training import AutoencoderModule, Plateau, train_hyperrep
 from tests.integration.test_train_zoo import configure, hashes, train
 from tests.populations import copied
-from zoo import Zoo, console
-from zoo.architecture import Architecture
-from zoo.errors import UserError
-from zoo.files import locked
-from zoo.training import read_images
+from zoo import Zoo
+from zoo.base import console
+from zoo.base.errors import UserError
+from zoo.base.files import locked
+from zoo.networks.architecture import Architecture
+from zoo.training.opening import read_images
 
 ZOO = ["zoo=digits_seed", "zoo.models=24", "zoo.epochs=4", "dataset.train_size=300"]
 TINY = [

@@ -25,12 +25,13 @@ from tests.integration.test_downstream import do, results
 from tests.integration.test_train_zoo import configure, hashes, train
 from tests.published_zoo import CNN, CNN3, params, write_trial
 from zoo import Zoo
-from zoo.errors import UserError
-from zoo.export import export_zoo
-from zoo.imports import import_zoo
-from zoo.networks import measured_accuracy
-from zoo.raw import find_trials, published_names, read_state, vectors
-from zoo.training import architecture, read_images
+from zoo.base.errors import UserError
+from zoo.config.combinations import architecture
+from zoo.exchange.export import export_zoo
+from zoo.exchange.imports import import_zoo
+from zoo.exchange.raw import find_trials, published_names, read_state, vectors
+from zoo.training.accuracy_check import measured_accuracy
+from zoo.training.opening import read_images
 
 EPOCHS = 3
 

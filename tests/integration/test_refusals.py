@@ -20,12 +20,12 @@ from analysis.zoo_analysis import analyse_zoo
 from hyperrep.sampling import sample_population
 from hyperrep.training import train_hyperrep
 from tests.integration.test_train_zoo import configure, hashes
-from zoo.console import RunLog, any_terminal, console
-from zoo.engines.kernels import compiled
-from zoo.errors import UserError, refusal
-from zoo.export import export_zoo
-from zoo.files import locked, owner_of
-from zoo.training import train_zoo
+from zoo.base.console import RunLog, any_terminal, console
+from zoo.base.errors import UserError, refusal
+from zoo.base.files import locked, owner_of
+from zoo.engines.compilation import compiled
+from zoo.exchange.export import export_zoo
+from zoo.training.train import train_zoo
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["zoo.models=2", "zoo.epochs=1", "dataset.train_size=50", "logger=none"]
@@ -177,7 +177,7 @@ PLAN = [run.main, "run.py", "task=plan"], [sweep.main, "sweep.py", "zoo=digits_s
 def test_what_a_program_cannot_write_is_one_sentence(tmp_path, full_at, disk, monkeypatch, in_process, command):
     """Whichever write fails: of Hydra's, of the log, of the zoo."""
     main, *words = command
-    monkeypatch.setattr("zoo.training.plan_zoo", lambda config: console.print("a plan"))
+    monkeypatch.setattr("zoo.training.plan.plan_zoo", lambda config: console.print("a plan"))
 
     def begin(name, at=None):
         with full_at(tmp_path, at):

@@ -18,12 +18,12 @@ from tests.integration.test_command_line import problems
 from tests.integration.test_train_zoo import configure, hashes, train
 from tests.populations import copied
 from zoo import Zoo
-from zoo.architecture import Architecture
-from zoo.errors import UserError
-from zoo.files import locked
-from zoo.sparsify import sparsify_zoo
-from zoo.store import Block
-from zoo.training import read_images
+from zoo.base.errors import UserError
+from zoo.base.files import locked
+from zoo.networks.architecture import Architecture
+from zoo.store.block import Block
+from zoo.training.opening import read_images
+from zoo.training.sparsify import sparsify_zoo
 
 ZOO = [
     "zoo=digits_seed",
@@ -227,7 +227,7 @@ def test_one_writes_the_kept_weights_and_others_wait(root, monkeypatch):
             pass
         written.append(twin.name)
 
-    monkeypatch.setattr("zoo.sparsify.store_masked", write)
+    monkeypatch.setattr("zoo.training.sparsify.store_masked", write)
     sparsify(root, "sparsify=vd", "sparsify.divergence_rate=0.01")
     assert written == ["digits_seed_vd"]
 

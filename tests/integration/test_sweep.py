@@ -20,8 +20,8 @@ import sweep
 from run import CONFIG_DIR
 from tests.integration.test_train_zoo import configure, hashes, train
 from zoo import Zoo
-from zoo.config import composing
-from zoo.sparsify import sparsify_zoo
+from zoo.config.reading import composing
+from zoo.training.sparsify import sparsify_zoo
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, str(ROOT / "sweep.py")]

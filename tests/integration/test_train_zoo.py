@@ -16,34 +16,27 @@ from hydra import compose, initialize_config_dir
 
 import run
 from analysis.dashboard import write_dashboard
-from run import config_type
 from tests.dataset_files import write_cifar10
 from tests.wandb_log import read_run
 from zoo import Zoo
-from zoo.config import Config, read_config
+from zoo.base.console import duration
+from zoo.base.errors import UserError
+from zoo.config.combinations import architecture
+from zoo.config.reading import read_config
+from zoo.config.sections import Config
 from zoo.engines.fused_engine import FusedEngine
-from zoo.errors import UserError
-from zoo.initialization import initial_module
-from zoo.training import (
-    Pace,
-    architecture,
-    duration,
-    estimate,
-    measure_pace,
-    open_zoo,
-    plan_zoo,
-    train_zoo,
-    version_of,
-    versions,
-    zoo_models,
-)
+from zoo.networks.initialization import initial_module
+from zoo.training.description import version_of, versions
+from zoo.training.opening import open_zoo
+from zoo.training.plan import Pace, estimate, measure_pace, plan_zoo
+from zoo.training.train import train_zoo, zoo_models
 
 SMALL = ["zoo.models=6", "zoo.epochs=2", "dataset.train_size=60", "logger=none"]
 
 
 def configure(root: Path, *overrides: str) -> Config:
     with initialize_config_dir(str(run.CONFIG_DIR), version_base="1.3"):
-        return read_config(compose("config", [f"paths.root={root}", *SMALL, *overrides]), config_type())
+        return read_config(compose("config", [f"paths.root={root}", *SMALL, *overrides]), run.Config)
 
 
 def train(root: Path, *overrides: str) -> Zoo:
@@ -97,7 +90,7 @@ def test_epoch_0_is_the_untrained_model(hyp_zoo):
 
 def test_stored_metrics_are_those_of_the_stored_module(hyp_zoo):
     """A module from the store, evaluated by hand on images loaded by hand, scores what metrics.parquet says."""
-    from zoo.images import load_images
+    from zoo.images.data import load_images
 
     config = configure(Path("unused"), "zoo=digits_hyp10f")
     data = load_images(config.dataset, "plain", 28, Path("unused"), [])
@@ -414,6 +407,6 @@ def test_a_zoo_is_trained_where_hyperzoo_is_not_installed(monkeypatch):
             raise importlib.metadata.PackageNotFoundError(package)
         return known(package)
 
-    monkeypatch.setattr("zoo.training.version", version)
+    monkeypatch.setattr("zoo.training.description.version", version)
     assert version_of("hyperzoo") == versions()["hyperzoo"] == "not installed"
     assert versions()["numpy"] == np.__version__

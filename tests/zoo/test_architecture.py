@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.populations import architecture
-from zoo.architecture import ACTIVATIONS, Architecture
-from zoo.errors import UserError
-from zoo.initialization import METHODS, initial_module
+from zoo.base.errors import UserError
+from zoo.networks.architecture import Architecture
+from zoo.networks.initialization import METHODS, initial_module
+from zoo.networks.layers import ACTIVATIONS
 
 
 class TinyNet(nn.Module):
@@ -20,7 +21,9 @@ class TinyNet(nn.Module):
     def __init__(self, image, classes, activation="relu", dropout=0.0, width=3):
         super().__init__()
         self.body = nn.Sequential(nn.Flatten(), nn.Linear(image[0] * image[1] * image[2], width), nn.BatchNorm1d(width))
-        self.head = nn.Sequential(ACTIVATIONS[activation][0](), nn.Dropout(dropout), nn.Linear(width, classes))
+        self.head = nn.Sequential(
+            getattr(nn, ACTIVATIONS[activation])(), nn.Dropout(dropout), nn.Linear(width, classes)
+        )
 
     def forward(self, x):
         return self.head(self.body(x))
@@ -183,7 +186,7 @@ def test_initial_weights_are_the_published_recipe():
     """Written out as the published code has it: seed, build the layers in order, draw again layer by layer."""
     for name in ("cnn_s", "cnn_m"):
         arch = architecture(name)
-        for method, draw in METHODS.items():
+        for method in METHODS:
             torch.manual_seed(123)
             shapes = {slot.name: slot.shape for slot in arch.layout}
             layers = [
@@ -191,7 +194,7 @@ def test_initial_weights_are_the_published_recipe():
                 for n, s in shapes.items() if n.endswith("weight")
             ]  # fmt: skip
             for layer in layers:
-                draw(layer.weight)
+                getattr(nn.init, f"{method}_")(layer.weight)
                 nn.init.constant_(layer.bias, 0.01)
             expected = torch.cat([p.detach().flatten() for layer in layers for p in (layer.weight, layer.bias)])
             assert torch.equal(arch.weights(initial_module(arch, 123, method, "tanh", 0.5)), expected)

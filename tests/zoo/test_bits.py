@@ -13,8 +13,8 @@ import pytest
 from numba.core.registry import cpu_target
 
 from tests.integration.test_train_zoo import hashes
-from zoo.architecture import Architecture
-from zoo.engines import kernels
+from zoo.engines import compilation, kernels
+from zoo.networks.architecture import Architecture
 
 ROOT = Path(__file__).resolve().parents[2]
 # Everything that kernels are made of, small: it compiles in seconds.
@@ -29,7 +29,7 @@ SHORTCUT = [
 TRAIN = """
 import hashlib, sys
 from tests.populations import *
-from zoo.engines import *
+from zoo.engines.engine import *; from zoo.engines.make import CLASSES as ENGINES
 layers, variational = eval(sys.argv[1]), sys.argv[2] == "variational"
 arch, data = Architecture("small", (1, 12, 12), 10, layers, variational=variational), image_data((1, 12, 12), train=200)
 rows = model_rows(init=["uniform", "kaiming_normal"], activation=["tanh", "sigmoid", "relu", "gelu"],
@@ -115,7 +115,7 @@ def test_a_damaged_cache_is_compiled_again(tmp_path):
     tiny = [{"conv": 8, "kernel": 3}, "activation", "flatten", {"linear": 10}]
     expected = trained(tmp_path, tiny)
     (folder,) = (tmp_path / "hyperzoo/kernels").glob("kernel_*")
-    assert kernels._intact(folder)
+    assert compilation._intact(folder)
     pristine = shutil.copytree(folder, tmp_path / "pristine")
     files = [file.relative_to(folder) for file in folder.rglob("*") if file.is_file()]
     assert {file.suffix for file in files} >= {".py", ".nbi", ".nbc", ".json"}
@@ -125,13 +125,13 @@ def test_a_damaged_cache_is_compiled_again(tmp_path):
                 (folder / file).unlink()
             else:
                 damaged(folder / file, how)
-            assert not kernels._intact(folder), (file, how)
+            assert not compilation._intact(folder), (file, how)
             shutil.copy2(pristine / file, folder / file)
-    assert kernels._intact(folder)
+    assert compilation._intact(folder)
     for file in folder.rglob("*.nbc"):
         damaged(file, "flipped")
     assert trained(tmp_path, tiny) == expected
-    assert kernels._intact(folder)
+    assert compilation._intact(folder)
     shutil.rmtree(tmp_path / "hyperzoo")
     assert trained(tmp_path, tiny) == expected
 
@@ -152,7 +152,7 @@ def test_the_code_of_a_kernel_has_no_text_of_the_store():
 
 def test_the_processor_is_part_of_a_kernels_name(monkeypatch):
     code = kernels.source(Architecture("small", (1, 12, 12), 10, LAYERS))
-    here = kernels._name(code)
+    here = compilation._name(code)
     codegen = cpu_target.target_context.codegen()
     monkeypatch.setattr(type(codegen), "magic_tuple", lambda self: ("triple", "another", "+features"))
-    assert kernels._name(code) != here
+    assert compilation._name(code) != here

@@ -9,9 +9,9 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from zoo import console as module
-from zoo.console import Progress, console, record, tracked
-from zoo.fitting import fit
+from zoo.base import console as module
+from zoo.base.console import Progress, console, record, tracked
+from zoo.training.fitting import fit
 
 
 @pytest.fixture

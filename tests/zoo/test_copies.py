@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from zoo.copies import copied
+from zoo.networks.copies import copied
 
 
 def found(points, states, models, own=None) -> np.ndarray:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.loopback import Server, serving
-from zoo import download
-from zoo.download import FileConfig, find_files
-from zoo.errors import UserError
+from zoo.base.errors import UserError
+from zoo.images import download
+from zoo.images.config import FileConfig
+from zoo.images.download import find_files
 
 CONTENT = bytes(range(256)) * 2000
 

@@ -10,14 +10,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.populations import architecture, image_data, model_rows
-from zoo.architecture import ACTIVATIONS, Architecture
-from zoo.engines import ENGINES, Population, Protocol, choose, initial_population, torch_engine
-from zoo.engines.engine import MOMENTUM, schedule_table
+from zoo.engines import torch_engine
+from zoo.engines.choice import choose, refusal
+from zoo.engines.engine import MOMENTUM, Population, Protocol, initial_population, schedule_table
 from zoo.engines.loop_engine import LoopEngine
+from zoo.engines.make import CLASSES as ENGINES
+from zoo.engines.philox import batch_order
 from zoo.engines.torch_engine import EVALUATED_VALUES, EVALUATION_BATCH
-from zoo.images import AugmentConfig
-from zoo.initialization import initial_module
-from zoo.philox import batch_order
+from zoo.images.config import AugmentConfig
+from zoo.networks.architecture import Architecture
+from zoo.networks.initialization import initial_module
+from zoo.networks.layers import ACTIVATIONS
 
 
 def run(engine, population: Population, epochs: int, first_epoch: int = 1) -> list:
@@ -267,8 +270,8 @@ class TestTorch(EngineTester):
         assert_same_models(loop, ours, slice(None), exact=False)
 
     def test_refuses_a_module(self):
-        assert "engine=loop" in ENGINES["torch"].refusal(architecture("resnet18"), "cpu", False)
-        assert ENGINES["torch"].refusal(architecture("cnn_s"), "cpu", False) is None
+        assert "engine=loop" in refusal("torch", architecture("resnet18"), "cpu", False)
+        assert refusal("torch", architecture("cnn_s"), "cpu", False) is None
 
     def test_a_step_reads_nothing_back_and_stays_on_its_device(self):
         """Within a step no value of a tensor is asked for, and none comes from elsewhere: on a GPU the host would wait, and
@@ -442,7 +445,7 @@ class TestFused(EngineTester):
     )
     def test_refuses_what_it_cannot_express_and_auto_takes_torch(self, layers, words):
         arch = Architecture("odd", (1, 8, 8), 10, layers)
-        assert words in ENGINES["fused"].refusal(arch, "cpu", False)
+        assert words in refusal("fused", arch, "cpu", False)
         assert choose("auto", arch, "cpu", False) == "torch"
 
     def test_auto(self):

@@ -26,13 +26,14 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import run
-from run import config_type
 from zoo import Zoo
-from zoo.config import mistakes, read_config
-from zoo.errors import UserError
-from zoo.files import STALE, write_file
-from zoo.schema import check_description, is_command, parse_json, plain
-from zoo.text import as_code, escaped
+from zoo.base.errors import UserError
+from zoo.base.files import STALE, write_file
+from zoo.base.names import is_command
+from zoo.base.text import as_code, escaped
+from zoo.config.reading import mistakes, read_config
+from zoo.store.schema import check_description, parse_json, plain
+from zoo.store.writer import finalise
 
 NAME = "digits_seed"
 WORDS = [
@@ -77,7 +78,7 @@ MOST_MEMORY = 2**30  # bytes that no altered store makes us ask for
 @cache
 def composed(*words: str) -> Any:
     """The configuration of some words, which takes longer than most stores do to be refused."""
-    return read_config(compose("config", [*WORDS, *words]), config_type(), [*WORDS, *words])
+    return read_config(compose("config", [*WORDS, *words]), run.Config, [*WORDS, *words])
 
 
 def do(root: Path, *words: str) -> None:
@@ -235,7 +236,7 @@ REFUSED: dict[str, Callable[[Path, Path], None]] = {
     "a layer is code": about("arch.layers.0", CODE),
     "a class beside the store": lambda p, s: (about("arch.layers", ...)(p, s), about("arch.module", "evil.Net")(p, s)),
     "a class of Python's": lambda p, s: (about("arch.layers", ...)(p, s), about("arch.module", "os.system")(p, s)),
-    "a class of torch's": lambda p, s: (about("arch.layers", ...)(p, s), about("arch.module", "zoo.store.os.system")(p, s)),
+    "a class of torch's": lambda p, s: (about("arch.layers", ...)(p, s), about("arch.module", "zoo.store.zoo.os.system")(p, s)),
     "name leads out": about("name", "../../x"),
     "name is absolute": about("name", "SENTINEL/x"),
     "name is code": about("name", SHELL),
@@ -489,7 +490,7 @@ def test_cards_show_texts_as_texts(key: str, place: Path) -> None:
     (store / "evil.py").unlink()
     about(key, MARKUP)(store, place)
     (store / "manifest.json").unlink()
-    Zoo.open(store).finalise()  # the card is written again
+    finalise(Zoo.open(store))  # the card is written again
     do(place / "root", *TASKS["analysis"])
     do(place / "root", *TASKS["hub"])
     do(place / "root", *TASKS["report"])

@@ -13,19 +13,10 @@ from torch.utils.data import TensorDataset, random_split
 
 from tests import dataset_files
 from tests.dataset_files import DATASETS, WRITERS, read_config, small_config
-from zoo.download import find_local
-from zoo.errors import UserError
-from zoo.images import (
-    AugmentConfig,
-    DatasetConfig,
-    ImageData,
-    Images,
-    augment,
-    load_images,
-    plan_shape,
-    protocol_problems,
-    split_rows,
-)
+from zoo.base.errors import UserError
+from zoo.images.config import AugmentConfig, DatasetConfig, plan_shape, protocol_problems
+from zoo.images.data import ImageData, Images, augment, load_images, split_rows
+from zoo.images.download import find_local
 
 # ------------------------------------------------------------------------------------------- the published protocols
 
@@ -233,7 +224,7 @@ def test_file_that_the_config_forgot_is_named(tmp_path):
         load_images(replace(read_config("mnist"), files={}), "plain", None, tmp_path, [])
 
 
-@pytest.mark.parametrize("reader", ["idxx", "zoo.readers.nothing", "no_such_package.function", "json.decoder"])
+@pytest.mark.parametrize("reader", ["idxx", "zoo.images.readers.nothing", "no_such_package.function", "json.decoder"])
 def test_unknown_reader_is_refused(reader, tmp_path):
     with pytest.raises(UserError, match=f"^dataset.reader: {reader} (is none of|cannot be imported|is no function)"):
         load_images(replace(read_config("digits"), reader=reader), "plain", 28, tmp_path, [])

@@ -17,14 +17,17 @@ from scipy import special, stats
 
 import run
 from tests.populations import architecture, image_data, model_rows
-from zoo.architecture import ACTIVATIONS, Architecture
-from zoo.config import read_config
-from zoo.engines import ENGINES, Population, Protocol, initial_population, kernels, numerics
+from zoo.config.combinations import architecture as zoo_architecture
+from zoo.config.reading import read_config
+from zoo.engines import kernels, numerics
+from zoo.engines.engine import Population, Protocol, initial_population
 from zoo.engines.loop_engine import LoopEngine
-from zoo.images import Images
-from zoo.philox import random_words
-from zoo.spec import model_table
-from zoo.training import architecture as zoo_architecture
+from zoo.engines.make import CLASSES as ENGINES
+from zoo.engines.philox import random_words
+from zoo.images.data import Images
+from zoo.networks.architecture import Architecture
+from zoo.networks.layers import ACTIVATIONS
+from zoo.training.spec import model_table
 
 
 @pytest.mark.parametrize(
@@ -275,7 +278,7 @@ def test_presets_are_trained_as_plain_pytorch_trains_them(preset):
     In units of the distance moved in 15 steps. The judge is PyTorch in float64; float32 is itself a little off."""
     with initialize_config_dir(str(run.CONFIG_DIR), version_base="1.3"):
         words = [f"zoo={preset}"]
-        config = read_config(compose("config", words), run.config_type(), words)
+        config = read_config(compose("config", words), run.Config, words)
     arch, rows = zoo_architecture(config), model_table(config.zoo).head(16 if "hyp" in preset else 4)
     rules = config.dataset.protocols[config.arch.protocol]
     data = replace(image_data(arch.image, train=150), mean=torch.tensor(rules.mean), std=torch.tensor(rules.std))
@@ -305,14 +308,15 @@ def test_presets_are_trained_as_plain_pytorch_trains_them(preset):
 def test_a_second_start_takes_the_kernel_from_the_disk_and_trains_the_same_models(tmp_path):
     """Two processes, one cache folder: the second finds what the first compiled, and has the same bits."""
     code = (
-        "import hashlib; from tests.populations import *; from zoo.engines import *; from zoo.engines import kernels\n"
+        "import hashlib; from tests.populations import *; from zoo.engines.engine import *\n"
+        "from zoo.engines.make import CLASSES as ENGINES; from zoo.engines import compilation, kernels\n"
         "arch, data = architecture('cnn_s'), image_data(train=200)\n"
         "rows = model_rows(activation=['tanh', 'gelu'], optimizer=['adam', 'sgd'], weight_decay=[0.0, 1e-2])\n"
-        "there = kernels._intact(kernels.cache_folder() / kernels._name(kernels.source(arch)))\n"
+        "there = compilation._intact(compilation.cache_folder() / compilation._name(kernels.source(arch)))\n"
         "e = ENGINES['fused'](arch, rows, data, Protocol(10, 1, 'constant')); e.load(initial_population(arch, rows))\n"
         "e.start_epoch(1); e.train(0, 20); e.evaluate(data.val); e.close()\n"
         "print(hashlib.sha256(e.population().weights.tobytes()).hexdigest())\n"
-        "print(there, sum(sum(f.stats.cache_hits.values()) for f in kernels.compiled(kernels.source(arch))))"
+        "print(there, sum(sum(f.stats.cache_hits.values()) for f in compilation.compiled(kernels.source(arch))))"
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     call = [sys.executable, "-c", code]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo import files
-from zoo.manifest import read_listed, write_listed
+from zoo.base import files
+from zoo.store.manifest import read_listed, write_listed
 
 FIRST, SECOND = b"first\n" * 10, b"second\n" * 20
 
@@ -66,7 +66,9 @@ def test_killed_at_any_point_the_folder_holds_the_old_or_the_new(tmp_path, monke
                 pass
         assert read_listed(file) in (FIRST, SECOND)
         assert read_listed(file.with_name("other")) == b""
+        file.with_name(f"file.{'0' * 16}.tmp").write_bytes(FIRST)  # a kill leaves it where an error does not
         write_listed(file.with_name("other"), b"")  # whichever file is written next
+        assert sorted(path.name for path in file.parent.iterdir()) == ["file", "manifest.json", "other"]
         assert set(map(len, json.loads((file.parent / "manifest.json").read_text())["files"].values())) == {1}
         write_listed(file, SECOND)
         assert read_listed(file) == SECOND

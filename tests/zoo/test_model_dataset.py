@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from tests.zoo.test_store import PARAMETERS, description, everything, rows, scores, train
 from zoo import Zoo
-from zoo.errors import UserError
+from zoo.base.errors import UserError
+from zoo.store.writer import create_zoo
 
 MODELS, EPOCHS = 7, 3
 PROPERTIES = ["test_acc", "ggap", "epoch", "init", "activation", "lr", "seed", "status", "model_id", "val_loss"]
@@ -60,7 +61,7 @@ def reference(
 def test_samples_equal_the_reference(
     zoo: Zoo, models: list[int] | None, epochs: list[int] | None, drop_nonfinite: bool, threshold: float | None
 ) -> None:
-    logging.getLogger("zoo.model_dataset").setLevel(logging.ERROR)
+    logging.getLogger("zoo.store.model_dataset").setLevel(logging.ERROR)
     try:
         dataset = zoo.dataset(
             epochs=epochs,
@@ -70,7 +71,7 @@ def test_samples_equal_the_reference(
             weight_threshold=threshold,
         )
     finally:
-        logging.getLogger("zoo.model_dataset").setLevel(logging.NOTSET)
+        logging.getLogger("zoo.store.model_dataset").setLevel(logging.NOTSET)
     models = list(range(MODELS)) if models is None else models
     epochs = list(range(EPOCHS + 1)) if epochs is None else epochs
     expected = reference(models, epochs, drop_nonfinite, threshold)
@@ -140,7 +141,7 @@ def test_rows_are_matched_by_model_and_epoch_not_by_position(tmp_path: Path, mon
 
 def test_finished_models_of_an_unfinished_zoo(tmp_path: Path) -> None:
     zoo = train(tmp_path / "zoo", 4, 1)
-    zoo = Zoo.create(zoo.path, description(1), rows(6))
+    zoo = create_zoo(zoo.path, description(1), rows(6))
     with pytest.raises(UserError, match="2 of the 6 models"):
         zoo.dataset()
     done = zoo.models.query("status != 'pending'").model_id

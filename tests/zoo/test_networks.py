@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tests.populations import image_data, model_rows
-from zoo.architecture import Architecture
-from zoo.engines import EngineConfig
-from zoo.errors import UserError
-from zoo.networks import predictions
+from zoo.base.errors import UserError
+from zoo.engines.choice import EngineConfig
+from zoo.engines.evaluation import predictions
+from zoo.networks.architecture import Architecture
 
 
 def test_networks_with_batchnorm_are_not_run_without_their_running_statistics():

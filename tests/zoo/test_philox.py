@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from zoo.philox import BATCH_ORDER, DROPOUT, batch_order, keep_mask, philox4x32, random_words, uniforms
+from zoo.engines.philox import BATCH_ORDER, DROPOUT, batch_order, keep_mask, philox4x32, random_words, uniforms
 
 # Known answers of the authors' Random123 library (kat_vectors, philox4x32-10): counter, key, result.
 KNOWN_ANSWERS = [

@@ -4,13 +4,13 @@ import re
 
 import pytest
 
-from zoo.errors import UserError
-from zoo.plugins import find
+from zoo.base.errors import UserError
+from zoo.base.plugins import find
 
 
 def test_what_a_path_names():
-    assert find("zoo.plugins.find") is find
-    assert find("zoo.store.Zoo.open").__name__ == "open"
+    assert find("zoo.base.plugins.find") is find
+    assert find("zoo.store.zoo.Zoo.open").__name__ == "open"
 
 
 @pytest.mark.parametrize(
@@ -44,4 +44,4 @@ def test_what_a_module_of_a_package_lacks_is_named(tmp_path, monkeypatch):
     ):
         find("my_package.nets.Net")
     with pytest.raises(UserError, match=r"no attribute 'nothing'"):
-        find("zoo.store.Zoo.nothing")
+        find("zoo.store.zoo.Zoo.nothing")

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from tests.populations import architecture, image_data, model_rows
-from zoo.engines import ENGINES, Protocol, initial_population
-from zoo.pruning import places, prune, schedule, zero_shares
+from zoo.engines.engine import Protocol, initial_population
+from zoo.engines.make import CLASSES as ENGINES
+from zoo.networks.pruning import places, prune, schedule, zero_shares
 
 
 def test_the_smallest_weights_go_and_biases_stay():

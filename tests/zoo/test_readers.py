@@ -10,9 +10,9 @@ from sklearn.datasets import load_digits
 
 from tests import dataset_files
 from tests.dataset_files import WRITERS, read_config
-from zoo import readers
-from zoo.errors import UserError
-from zoo.images import find_reader
+from zoo.base.errors import UserError
+from zoo.images import readers
+from zoo.images.data import find_reader
 
 
 def files_of(name: str, folder: Path) -> dict[str, Path]:

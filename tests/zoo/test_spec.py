@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 import run
 import sweep
-from run import config_type
-from zoo.config import Config, read_config
-from zoo.spec import model_table, shard_of, shard_problems, spec_size
+from zoo.config.reading import read_config
+from zoo.config.sections import Config
+from zoo.config.spec import shard_problems, spec_size
+from zoo.training.spec import model_table, shard_of
 
 # Models per zoo, in the order of the paper's table: seed, hyp10r, hyp10f.
 PUBLISHED = {
@@ -24,7 +25,7 @@ SPLITS = {1000: (700, 150, 150), 1280: (896, 192, 192), 2560: (1792, 384, 384), 
 
 def compose_zoo(*overrides: str) -> Config:
     with initialize_config_dir(str(run.CONFIG_DIR), version_base="1.3"):
-        return read_config(compose("config", list(overrides)), config_type())
+        return read_config(compose("config", list(overrides)), run.Config)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from zoo import Zoo
-from zoo.errors import UserError
+from zoo.base.errors import UserError
+from zoo.store.writer import create_zoo, drop_damaged_manifest, finalise, write_card
 
 TINY = {
     "name": "tiny",
@@ -104,7 +105,7 @@ def scores(ids: np.ndarray, epoch: int) -> dict[str, np.ndarray]:
 
 def train(path: Path, n: int, epochs: int, size: int = 2, **changes: object) -> Zoo:
     """What a training command does: every state follows from the one before it and the optimiser's."""
-    zoo = Zoo.create(path, description(epochs, **changes), rows(n))
+    zoo = create_zoo(path, description(epochs, **changes), rows(n))
     for block in zoo.blocks(size):
         with block:
             ids = np.array(block.models)
@@ -116,7 +117,7 @@ def train(path: Path, n: int, epochs: int, size: int = 2, **changes: object) -> 
                     weights[(ids == 3) & (step >= 2), 1] = np.nan
                 optimizer = {"step": step, "exp_avg": np.float32(2) * np.nan_to_num(weights)}
                 block.commit(epoch, {"weights": weights}, scores(ids, epoch), optimizer)
-    zoo.finalise()
+    finalise(zoo)
     return Zoo.open(path)
 
 
@@ -241,7 +242,7 @@ def test_state_dict_and_module(finished: Zoo) -> None:
 
 def test_buffers_and_more_of_a_plain_module(tmp_path: Path) -> None:
     arch = {"name": "normed", "image": [1, 3, 3], "classes": 2, "module": f"{__name__}.Normed", "module_args": {}}
-    zoo = Zoo.create(tmp_path / "zoo", description(0, arch=arch), rows(3))
+    zoo = create_zoo(tmp_path / "zoo", description(0, arch=arch), rows(3))
     weights = np.random.default_rng(0).standard_normal((3, zoo.n_parameters), dtype=np.float32)
     buffers = np.random.default_rng(1).random((3, 5), dtype=np.float32)
     buffers[:, 4] = 12  # the counter num_batches_tracked
@@ -251,7 +252,7 @@ def test_buffers_and_more_of_a_plain_module(tmp_path: Path) -> None:
         block.commit(0, {"weights": weights, "buffers": buffers}, scores(np.arange(3), 0), {})
         assert sorted(block.load(0)) == ["buffers", "weights"]
         assert block.load_optimizer() == {}
-    zoo.finalise()
+    finalise(zoo)
     np.testing.assert_array_equal(zoo.buffers(models=[2, 0]), buffers[[2, 0], None])
     np.testing.assert_array_equal(zoo.buffers(layers=["bn1.running_var"]), buffers[:, None, 2:4])
     module = zoo.module(1, 0)
@@ -335,7 +336,7 @@ def test_other_formats_and_damage_of_zoo_json(tmp_path: Path, text: str, message
 
 
 def test_an_unfinished_zoo_says_what_is_there(tmp_path: Path) -> None:
-    zoo = Zoo.create(tmp_path / "zoo", description(2), rows(5))
+    zoo = create_zoo(tmp_path / "zoo", description(2), rows(5))
     assert zoo.metrics.empty
     assert list(zoo.metrics.columns) == ["model_id", "epoch", *METRICS, "weight_max_abs"]
     one, two, three = zoo.blocks(2)
@@ -358,12 +359,12 @@ def test_an_unfinished_zoo_says_what_is_there(tmp_path: Path) -> None:
     assert (two.epochs, two.pending, three.epochs) == ([0, 1], [2], [])
     np.testing.assert_array_equal(two.load_metrics(1)["train_acc"], scores(np.array([2, 3]), 1)["train_acc"])
     with pytest.raises(UserError, match="not finished: 3 of 5 models lack epochs"):
-        zoo.finalise()
+        finalise(zoo)
     assert zoo.verify() == []
 
 
 def test_commit_refuses_what_does_not_fit(tmp_path: Path) -> None:
-    zoo = Zoo.create(tmp_path / "zoo", description(1), rows(2))
+    zoo = create_zoo(tmp_path / "zoo", description(1), rows(2))
     (block,) = zoo.blocks(2)
     ids = np.arange(2)
     good = (0, {"weights": trained(ids, 0)}, scores(ids, 0), {"step": np.zeros(2, np.int64)})
@@ -390,7 +391,7 @@ def test_commit_refuses_what_does_not_fit(tmp_path: Path) -> None:
 
 def test_the_layout_of_given_arrays_does_not_matter(tmp_path: Path) -> None:
     """A transposed or sliced array must not be written in its memory order."""
-    zoo = Zoo.create(tmp_path / "zoo", description(0), rows(2))
+    zoo = create_zoo(tmp_path / "zoo", description(0), rows(2))
     with zoo.blocks(2)[0] as block:
         weights = trained(np.arange(2), 0)
         block.commit(0, {"weights": np.asfortranarray(weights)}, scores(np.arange(2), 0), {"m": weights[:, ::-1]})
@@ -680,7 +681,7 @@ def test_a_damaged_manifest_costs_no_training(copy: Path, how: str, caplog: pyte
     file.write_text("{" if how == "no JSON" else json.dumps(listed))
     with pytest.raises(UserError, match=r"manifest.json (is damaged|lists)"):
         Zoo.open(copy).weights()
-    Zoo.drop_damaged_manifest(copy)
+    drop_damaged_manifest(copy)
     train(copy, 7, 3)
     assert hashes(copy) == expected
     assert {n: mark for n, mark in marks(copy).items() if n.endswith("safetensors")} == {
@@ -820,7 +821,7 @@ def test_another_zoo_in_its_place_is_refused(copy: Path, changes: dict[str, obje
         UserError,
         match=rf"was made with .*{message}.*: choose another zoo.name .sparsify.twin of a twin, population.name of .* or",
     ):
-        Zoo.create(copy, description(3, **changes), rows(7))
+        create_zoo(copy, description(3, **changes), rows(7))
     assert marks(copy) == before
 
 
@@ -828,35 +829,35 @@ def test_other_models_in_their_place_are_refused(copy: Path) -> None:
     other = rows(9)
     other.loc[4, "lr"] = 0.5
     with pytest.raises(UserError, match=r"was made with lr=0.005 for model 4, now 0.5: choose another"):
-        Zoo.create(copy, description(3), other)
+        create_zoo(copy, description(3), other)
     other = rows(7)
     other.loc[2, "split"] = "train"
     with pytest.raises(UserError, match=r"split=val for model 2, now train"):
-        Zoo.create(copy, description(3), other)
+        create_zoo(copy, description(3), other)
     assert Zoo.open(copy).finished
 
 
 def test_fewer_models_or_stored_epochs_of_an_unfinished_zoo_are_refused(tmp_path: Path, copy: Path) -> None:
-    zoo = Zoo.create(tmp_path / "zoo", description(60), rows(7))
+    zoo = create_zoo(tmp_path / "zoo", description(60), rows(7))
     with pytest.raises(UserError, match="begun with 7 models and 60 epochs, now 4 models and 60 epochs"):
-        Zoo.create(tmp_path / "zoo", description(60), rows(4))
+        create_zoo(tmp_path / "zoo", description(60), rows(4))
     with pytest.raises(UserError, match="begun with 7 models and 3 epochs, now 9 models and 2 epochs"):
-        Zoo.create(copy, description(2), rows(9))
+        create_zoo(copy, description(2), rows(9))
     block = zoo.blocks(2)[1]
     with block:
         ids = np.array(block.models)
         for epoch in range(3):
             block.commit(epoch, {"weights": trained(ids, epoch)}, scores(ids, epoch), {"step": np.zeros(len(ids))})
         with pytest.raises(UserError, match=r"while process \d+ on .* is training it: stop that first"):
-            Zoo.create(tmp_path / "zoo", description(3), rows(7))
+            create_zoo(tmp_path / "zoo", description(3), rows(7))
     with pytest.raises(UserError, match="ask at least 7 models and the 2 epochs that some have"):
-        Zoo.create(tmp_path / "zoo", description(1), rows(7))
+        create_zoo(tmp_path / "zoo", description(1), rows(7))
     assert Zoo.open(tmp_path / "zoo").epochs[-1] == 60
 
 
 def test_epochs_asked_by_mistake_can_be_taken_back(tmp_path: Path) -> None:
     """`zoo.epochs=60`, stopped, then `zoo.epochs=3`: as if 3 had been asked at once."""
-    zoo = Zoo.create(tmp_path / "zoo", description(60), rows(4))
+    zoo = create_zoo(tmp_path / "zoo", description(60), rows(4))
     with zoo.blocks(2)[0] as block:
         ids = np.array(block.models)
         block.commit(
@@ -869,14 +870,14 @@ def test_epochs_asked_by_mistake_can_be_taken_back(tmp_path: Path) -> None:
 def test_wrong_models_are_a_mistake_of_the_caller(tmp_path: Path) -> None:
     for wrong in [rows(3).iloc[::-1], rows(0), rows(3).drop(columns="lr"), rows(3).assign(split="valid")]:
         with pytest.raises(ValueError, match="must"):
-            Zoo.create(tmp_path / "zoo", description(1), wrong)
+            create_zoo(tmp_path / "zoo", description(1), wrong)
     with pytest.raises(ValueError, match="train_loss"):
-        Zoo.create(tmp_path / "zoo", description(1, metrics=["test_acc"]), rows(1))
+        create_zoo(tmp_path / "zoo", description(1, metrics=["test_acc"]), rows(1))
     assert not (tmp_path / "zoo").exists()
 
 
 def test_a_growing_zoo_is_unfinished_until_it_has_grown(copy: Path) -> None:
-    zoo = Zoo.create(copy, description(4), rows(8))
+    zoo = create_zoo(copy, description(4), rows(8))
     assert not zoo.finished
     assert set(zoo.models["status"]) == {"pending"}
     np.testing.assert_array_equal(zoo.weights(models=range(7), epochs=range(4)), everything(7, 3))
@@ -893,9 +894,9 @@ def test_a_growing_zoo_is_unfinished_until_it_has_grown(copy: Path) -> None:
 
 
 def test_a_block_has_one_trainer_and_others_may_train_other_blocks(tmp_path: Path) -> None:
-    zoo = Zoo.create(tmp_path / "zoo", description(0), rows(4))
+    zoo = create_zoo(tmp_path / "zoo", description(0), rows(4))
     one, two = zoo.blocks(2)
-    again = Zoo.create(zoo.path, description(0), rows(4)).blocks(2)[0]
+    again = create_zoo(zoo.path, description(0), rows(4)).blocks(2)[0]
     with one, two:
         with pytest.raises(UserError, match=rf"another process \(process {os.getpid()} on .*\) is training models 0-1"):
             again.__enter__()
@@ -904,7 +905,7 @@ def test_a_block_has_one_trainer_and_others_may_train_other_blocks(tmp_path: Pat
             [sys.executable, "-c", code, str(zoo.path)], cwd=Path(__file__).parents[2], capture_output=True, text=True
         )
         assert "UserError: another process" in run.stderr
-        Zoo.create(zoo.path, description(0), rows(4))  # leaves the folders alone in which others are at work
+        create_zoo(zoo.path, description(0), rows(4))  # leaves the folders alone in which others are at work
         one.commit(0, {"weights": trained(np.arange(2), 0)}, scores(np.arange(2), 0), {})
     with again:
         assert again.pending == []
@@ -912,7 +913,7 @@ def test_a_block_has_one_trainer_and_others_may_train_other_blocks(tmp_path: Pat
 
 
 def test_a_killed_trainer_leaves_no_lock(tmp_path: Path) -> None:
-    zoo = Zoo.create(tmp_path / "zoo", description(0), rows(2))
+    zoo = create_zoo(tmp_path / "zoo", description(0), rows(2))
     code = """
 import os, signal, sys
 from zoo import Zoo
@@ -927,11 +928,11 @@ with Zoo.open(sys.argv[1]).blocks(2)[0]:
 
 
 def test_blocks_never_overlap(tmp_path: Path) -> None:
-    zoo = Zoo.create(tmp_path / "zoo", description(0), rows(4))
+    zoo = create_zoo(tmp_path / "zoo", description(0), rows(4))
     pair, three = zoo.blocks(2)[0], zoo.blocks(3)[0]  # both planned before either has a folder
     with pair, pytest.raises(UserError, match="already holds some of the models 0-2"):
         three.__enter__()
-    assert [b.name for b in Zoo.create(zoo.path, description(0), rows(4)).blocks(3)] == ["00000-00002", "00003-00003"]
+    assert [b.name for b in create_zoo(zoo.path, description(0), rows(4)).blocks(3)] == ["00000-00002", "00003-00003"]
 
 
 def test_foreign_files_in_a_block_are_left_alone(copy: Path) -> None:
@@ -947,8 +948,8 @@ def test_foreign_files_in_a_block_are_left_alone(copy: Path) -> None:
 def test_what_was_measured_is_on_the_card_until_the_zoo_grows(copy: Path) -> None:
     zoo, text = Zoo.open(copy), (copy / "README.md").read_text()
     content = zoo.content
-    zoo.write_card("Found.", {"old": b"<svg/>"})
-    zoo.write_card("Found again. ![new](card/new.svg)", {"new": b"<svg/>"})
+    write_card(zoo, "Found.", {"old": b"<svg/>"})
+    write_card(zoo, "Found again. ![new](card/new.svg)", {"new": b"<svg/>"})
     card = (copy / "README.md").read_text()
     assert "Found again." in card
     assert card.replace("Found again. ![new](card/new.svg)\n\n", "") == text
@@ -968,7 +969,7 @@ def test_what_was_measured_is_on_the_card_until_the_zoo_grows(copy: Path) -> Non
     (copy / "manifest.json").unlink()
     assert zoo.content == ""
     with pytest.raises(UserError, match="is not finished"):
-        zoo.write_card("Found.", {})
+        write_card(zoo, "Found.", {})
 
 
 def test_the_card(finished: Zoo) -> None:

@@ -10,10 +10,11 @@ from hyperrep.downstream.unseen_arch import pour
 from hyperrep.symmetry import Permutations
 from hyperrep.tokens import Tokens
 from tests.populations import architecture, model_rows
-from zoo.architecture import Architecture
-from zoo.engines import ENGINES, choose, initial_population
-from zoo.errors import UserError
-from zoo.initialization import initial_module
+from zoo.base.errors import UserError
+from zoo.engines.choice import choose, refusal
+from zoo.engines.engine import initial_population
+from zoo.networks.architecture import Architecture
+from zoo.networks.initialization import initial_module
 
 
 class ResidualByHand(nn.Module):
@@ -98,7 +99,7 @@ def test_what_the_fused_engine_cannot_express_is_refused(layers, words):
     if "pool" in str(layers):
         shortcut = [{"crop": 1}, {"pool": 3, "stride": 2}, {"conv": 2, "kernel": 1}]
     arch = Architecture("odd", (1, 28, 28), 10, [{"residual": layers, "shortcut": shortcut}, "flatten", {"linear": 10}])
-    assert words in ENGINES["fused"].refusal(arch, "cpu", False)
+    assert words in refusal("fused", arch, "cpu", False)
     assert choose("auto", arch, "cpu", False) == "torch"
 
 
@@ -108,7 +109,7 @@ def test_what_the_fused_engine_cannot_express_is_refused(layers, words):
 def test_shortcuts_that_the_fused_engine_cannot_express_are_refused(shortcut):
     main = [{"conv": 1, "kernel": 1 if shortcut == ["activation"] else 3}]
     arch = Architecture("odd", (1, 28, 28), 10, [{"residual": main, "shortcut": shortcut}, "flatten", {"linear": 10}])
-    assert "a shortcut may crop" in ENGINES["fused"].refusal(arch, "cpu", False)
+    assert "a shortcut may crop" in refusal("fused", arch, "cpu", False)
 
 
 def test_convolutions_of_shortcuts_are_drawn_by_kaiming_uniform():
@@ -171,6 +172,6 @@ def test_a_shortcut_from_the_image_without_convolution_is_refused():
     """The image's channels lie side by side, those of feature maps are padded."""
     layers = [{"residual": [{"conv": 3, "kernel": 3}], "shortcut": [{"crop": 1}]}, "flatten", {"linear": 2}]
     arch = Architecture("odd", (3, 8, 8), 2, layers)
-    assert "a shortcut from the image" in ENGINES["fused"].refusal(arch, "cpu", False)
+    assert "a shortcut from the image" in refusal("fused", arch, "cpu", False)
     layers[0]["shortcut"].append({"conv": 3, "kernel": 1})
-    assert ENGINES["fused"].refusal(Architecture("odd", (3, 8, 8), 2, layers), "cpu", False) is None
+    assert refusal("fused", Architecture("odd", (3, 8, 8), 2, layers), "cpu", False) is None

@@ -8,20 +8,14 @@ from scipy import stats
 from torch import nn
 
 from tests.populations import architecture, image_data, model_rows
-from zoo.architecture import Architecture
-from zoo.engines import ENGINES, Population, Protocol, initial_population
+from zoo.engines.choice import refusal
+from zoo.engines.engine import Population, Protocol, initial_population
 from zoo.engines.loop_engine import LoopEngine
-from zoo.philox import normals, random_words
-from zoo.variational import (
-    CONV_LIMITS,
-    LINEAR_LIMITS,
-    VariationalConv2d,
-    VariationalLinear,
-    divergence,
-    kept,
-    log_alpha,
-    variance,
-)
+from zoo.engines.make import CLASSES as ENGINES
+from zoo.engines.philox import normals, random_words
+from zoo.networks.architecture import Architecture
+from zoo.networks.modules import VariationalConv2d, VariationalLinear
+from zoo.networks.variational import CONV_LIMITS, LINEAR_LIMITS, divergence, kept, log_alpha, variance
 
 
 def variational(name="cnn_s", **more) -> Architecture:
@@ -202,5 +196,5 @@ def test_evaluation_is_that_of_the_masked_models():
         results.append(engine.evaluate(data.test))
         engine.close()
     np.testing.assert_allclose(results[0].loss, results[1].loss, rtol=1e-5)
-    assert ENGINES["fused"].refusal(arch, "cpu", False) is None
-    assert "use engine=torch" in ENGINES["fused"].refusal(variational("cnn_s_res"), "cpu", False)
+    assert refusal("fused", arch, "cpu", False) is None
+    assert "use engine=torch" in refusal("fused", variational("cnn_s_res"), "cpu", False)

@@ -10,9 +10,9 @@ import pytest
 
 from run import CONFIG_DIR
 from tests.loopback import serving
-from zoo import zenodo
-from zoo.errors import UserError
-from zoo.zenodo import EXPERIMENTS, download_zoo
+from zoo.base.errors import UserError
+from zoo.exchange import zenodo
+from zoo.exchange.zenodo import EXPERIMENTS, download_zoo
 
 NAME = "tune_zoo_mnist_uniform"
 

@@ -7,7 +7,7 @@ import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from zoo.architecture import Architecture
-from zoo.images import ImageData, Images
-from zoo.initialization import initial_module
-from zoo.pruning import places, prune
+from zoo.images.data import ImageData, Images
+from zoo.networks.architecture import Architecture
+from zoo.networks.initialization import initial_module
+from zoo.networks.pruning import places, prune
 
 MOMENTUM = 0.9  # of SGD; without Nesterov
 ADAM_BETAS = (0.9, 0.999)
@@ -30,15 +30,6 @@ EVALUATED_AT_ONCE = 10_000  # images whose outputs are held in memory
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-@dataclass
-class EngineConfig:
-    """`engine=`: how a population is trained. The choice changes the speed, not the science."""
-
-    name: str = field(metadata={"choices": ("auto", "fused", "torch", "loop")})
-    threads: int | None = field(metadata={"min": 1})  # null: every core this process may use
-    lanes: int | None = field(metadata={"min": 1})  # engine=torch: models in one batch of tensors; see TorchEngine
 
 
 @dataclass(frozen=True)
@@ -145,17 +136,6 @@ class Engine(ABC):
         self._pool = ThreadPoolExecutor(self.threads, initializer=_prepare_thread)
         self.steps_per_epoch = -(-len(data.train) // protocol.batch_size)  # the last, partial batch is trained
         self.epoch = 0
-
-    @classmethod
-    def refusal(cls, arch: Architecture, accelerator: str, augmented: bool) -> str | None:
-        """Why this engine cannot do a training, in one sentence; None if it can.
-
-        Args:
-            arch: the architecture.
-            accelerator: "cpu" or "gpu".
-            augmented: whether the training images are changed at random.
-        """
-        return None
 
     @classmethod
     def processor(cls, device: torch.device) -> str | None:
@@ -319,7 +299,7 @@ def correct_by_class(predicted: Tensor, labels: Tensor, classes: int, counted: T
 
 
 def initial_population(arch: Architecture, models: pd.DataFrame) -> Population:
-    """The untrained models of a table (see `zoo.initialization`), with fresh optimiser state."""
+    """The untrained models of a table (see `zoo.networks.initialization`), with fresh optimiser state."""
     modules = [
         initial_module(arch, int(row["seed"]), row["init"], row["activation"], float(row["dropout"]))
         for row in models.to_dict("records")

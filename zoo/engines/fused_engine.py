@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.architecture import Architecture
-from zoo.engines import kernels, variational_kernels
+from zoo.engines import kernels, stages, variational_kernels
+from zoo.engines.compilation import compiled
 from zoo.engines.engine import Engine, Population, Scores, of_processor, schedule_table, scores
 from zoo.engines.numerics import ACTIVATION_CODES
-from zoo.images import Images
-from zoo.philox import batch_order
+from zoo.engines.philox import batch_order
+from zoo.engines.stages import Plan
+from zoo.images.data import Images
 
 
 class FusedEngine(Engine):
@@ -32,11 +33,13 @@ class FusedEngine(Engine):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.rows = self.models.to_dict("records")
-        parts: Any = variational_kernels if self.arch.variational else kernels
-        self.plan = parts.plan(self.arch)
-        self.positions = parts.positions(self.arch, self.plan)
-        self.train_model, self.evaluate_model = kernels.compiled(parts.source(self.arch))
-        self.limits = parts.limits(self.arch, self.plan) if self.arch.variational else None
+        noisy = self.arch.variational
+        layout: Any = variational_kernels if noisy else stages
+        self.plan = layout.plan(self.arch)
+        self.positions = layout.positions(self.arch, self.plan)
+        code = variational_kernels.source(self.arch) if noisy else kernels.source(self.arch)
+        self.train_model, self.evaluate_model = compiled(code)
+        self.limits = variational_kernels.limits(self.arch, self.plan) if noisy else None
         factors, momenta = schedule_table(self.protocol, self.steps_per_epoch)
         self.factors, self.momenta = np.array(factors), np.array(momenta)
         pixel_values = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(-1, self.arch.image[0], 1, 1)
@@ -45,17 +48,6 @@ class FusedEngine(Engine):
         self.scratch: queue.SimpleQueue[_Scratch] = queue.SimpleQueue()
         for _ in range(self.threads):
             self.scratch.put(_Scratch(self.plan, self.protocol.batch_size))
-
-    @classmethod
-    def refusal(cls, arch: Architecture, accelerator: str, augmented: bool) -> str | None:
-        """It needs a CPU, images as they are, and layers that can be read as stages."""
-        if accelerator != "cpu":
-            return "engine=fused runs on the CPU: use trainer=cpu, or engine=torch"
-        if augmented:
-            return (
-                "engine=fused does not augment images, as the dataset's protocol wants: use engine=torch or engine=loop"
-            )
-        return kernels.refusal(arch) or (variational_kernels.refusal(arch) if arch.variational else None)
 
     @classmethod
     def processor(cls, device: torch.device) -> str | None:
@@ -182,7 +174,7 @@ class _Scratch:
     With variances also E and NUMBERS, and words for them behind those of dropout.
     """
 
-    def __init__(self, plan: kernels.Plan, batch_size: int) -> None:
+    def __init__(self, plan: Plan, batch_size: int) -> None:
         self.gradient = _aligned((plan.weights,))
         # 64 values after an image: whole vectors are read past its end.
         of_image = [(plan.image + 64, np.float32), (plan.arena, np.float32), (plan.winners, np.int32)]

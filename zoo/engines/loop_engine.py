@@ -1,7 +1,7 @@
 """`engine=loop`: plain PyTorch, one model after another. The reference for every other engine, and the way for large nets.
 
 Each model is an ordinary module with an ordinary optimiser; nothing here is clever. Only its random numbers are the
-zoo's own (see `zoo.philox`), so that another engine can be compared with it step by step.
+zoo's own (see `zoo.engines.philox`), so that another engine can be compared with it step by step.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from zoo.engines.engine import (
     scores,
     stack_scores,
 )
-from zoo.images import Images, augment
-from zoo.philox import batch_order, keep_mask, normals, uniforms
-from zoo.variational import VariationalConv2d, VariationalLinear
+from zoo.engines.philox import batch_order, keep_mask, normals, uniforms
+from zoo.images.data import Images, augment
+from zoo.networks.modules import VariationalConv2d, VariationalLinear
 
 EVALUATION_BATCH = 256  # images a model sees at once when evaluated
 

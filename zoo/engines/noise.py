@@ -1,4 +1,4 @@
-"""The parts of the fused engine that variances need, as plain numba functions; see `zoo.variational` for the formulas."""
+"""The parts of the fused engine that variances need, as plain numba functions; see `zoo.networks.variational` for the formulas."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from zoo.engines.numerics import FOUR, HALF, ONE, TWO, ZERO, exp, f32, log, multiply_add, sigmoid, strict
-from zoo.variational import DROPPED, K1, K2, K3, TINY
+from zoo.networks.variational import DROPPED, K1, K2, K3, TINY
 
 SMALL, DROPPED_FROM = f32(TINY), f32(DROPPED)
 SLOPE, SHIFT, STEEP = f32(K1), f32(K2), f32(K3)
@@ -17,7 +17,7 @@ STEP = f32(2.0**-23)
 
 @strict
 def normals(words, n, numbers):
-    """numbers[:n] become those of `zoo.philox.normals` for these words (rounding apart); n is even."""
+    """numbers[:n] become those of `zoo.engines.philox.normals` for these words (rounding apart); n is even."""
     for i in range(n // 2):
         u = (f32(words[2 * i] >> np.uint32(9)) + HALF) * STEP
         v = f32(words[2 * i + 1] >> np.uint32(9)) * STEP

@@ -246,7 +246,7 @@ def mix_back(P, w, b, A, x, g_x, places, inputs, input_lanes, outputs, lanes, g,
 
 @strict
 def philox(words, n, seed, purpose, epoch, step):
-    """words[:n] become the numbers of `zoo.philox.random_words`; the length of `words` is a multiple of 4, at least n."""
+    """words[:n] become the numbers of `zoo.engines.philox.random_words`; the length of `words` is a multiple of 4, at least n."""
     for group in range((n + 3) // 4):
         c0, c1, c2, c3 = np.uint64(group), np.uint64(step), np.uint64(epoch), np.uint64(purpose)
         k0, k1 = np.uint64(seed) & LOW32, np.uint64(seed) >> SHIFT32

@@ -21,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from zoo.architecture import Architecture
 from zoo.engines.engine import (
     ADAM_BETAS,
     ADAM_EPS,
@@ -32,8 +31,9 @@ from zoo.engines.engine import (
     schedule_table,
     scores,
 )
-from zoo.images import Images, augment, augments
-from zoo.philox import batch_order, keep_mask, normals, uniforms
+from zoo.engines.philox import batch_order, keep_mask, normals, uniforms
+from zoo.images.config import augments
+from zoo.images.data import Images, augment
 
 EVALUATION_BATCH = {"cpu": 32, "cuda": 500}  # images a model sees at once when evaluated, at most
 # What a layer may give at once when a group is evaluated: 2 GiB, and a quarter of what CUDA's kernels for a convolution with
@@ -66,13 +66,6 @@ class TorchEngine(Engine):
         """How many images a model sees at once when evaluated; it depends on the lanes and the architecture alone."""
         largest = max(map(math.prod, self.arch.noise_shapes))
         return max(1, min(EVALUATION_BATCH[self.device.type], EVALUATED_VALUES // (self.lanes * largest)))
-
-    @classmethod
-    def refusal(cls, arch: Architecture, accelerator: str, augmented: bool) -> str | None:
-        """It needs a list of layers."""
-        if arch.is_module:
-            return f"engine=torch trains architectures given as a list of layers; arch={arch.name} is a module: use engine=loop"
-        return None
 
     def load(self, population: Population) -> None:
         """Pack the models into lanes."""

@@ -1,4 +1,4 @@
-"""Compiled loops that train one variational model (see `zoo.variational`), from the parts of `zoo.engines.kernels`.
+"""Compiled loops that train one variational model (see `zoo.networks.variational`), from the parts of `zoo.engines.kernels`.
 
 Weights and their log-variances are padded alike, the second behind the first. Before each step, `effective` makes of them
 what the forward pass reads: means and variances. Every stage then runs twice, on its inputs with the means and on their
@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from zoo.architecture import Architecture, Conv, Linear
-from zoo.engines import kernels
-from zoo.engines.kernels import FLOATS, Plan, Stage, Writer, up
-from zoo.philox import NOISE
-from zoo.variational import CONV_LIMITS, LINEAR_LIMITS
+from zoo.engines import kernels, stages
+from zoo.engines.kernels import FLOATS, Writer
+from zoo.engines.philox import NOISE
+from zoo.engines.stages import Plan, Stage, up
+from zoo.networks.architecture import Architecture
+from zoo.networks.layers import Conv, Linear
+from zoo.networks.variational import CONV_LIMITS, LINEAR_LIMITS
 
 HEADER = '''"""Trains one architecture with variances. Written by zoo.engines.variational_kernels."""
 import numpy as np
@@ -60,19 +62,9 @@ class VariationalPlan(Plan):
     noise_values: list[int]  # random numbers an image needs at each stage
 
 
-def refusal(arch: Architecture) -> str | None:
-    """Why the layers cannot be trained with variances, in one sentence; None if they can."""
-    try:
-        if any(stage.shortcut for stage in kernels.stages(arch)):
-            return f"engine=fused trains no variances of residual blocks (arch={arch.name}): use engine=torch"
-    except ValueError as error:
-        return f"engine=fused cannot express arch={arch.name} ({error}): use engine=torch"
-    return None
-
-
 def plan(arch: Architecture) -> VariationalPlan:
     """The plan of the plain architecture, and behind it what variances need."""
-    plain = kernels.plan(arch)
+    plain = stages.plan(arch)
     half, copy, arena = plain.weights, plain.copy, plain.arena
     largest = max(s.map * s.map * s.lanes for s in plain.stages) + 16
     mean_map, spread_map, map_noise = (up(arena, 16) + k * up(largest, 16) for k in range(3))
@@ -99,7 +91,7 @@ def plan(arch: Architecture) -> VariationalPlan:
 
 def positions(arch: Architecture, layout: VariationalPlan) -> np.ndarray:
     """Where each value of the weight vector lies in the padded one: int64 [parameters]."""
-    of_plain, where, first = kernels.positions(arch, layout), [], 0
+    of_plain, where, first = stages.positions(arch, layout), [], 0
     for layer, s in zip(_weighted(arch), layout.stages, strict=True):
         n = s.outputs * s.inputs * s.kernel**2
         weights, biases = of_plain[first : first + n], of_plain[first + n : first + n + s.outputs * s.bias]
@@ -111,7 +103,7 @@ def positions(arch: Architecture, layout: VariationalPlan) -> np.ndarray:
 
 def limits(arch: Architecture, layout: VariationalPlan) -> np.ndarray:
     """What log α is clamped to, at each place of the padded weights: float32 [half]; 0 where there is no variance."""
-    found, of_plain, first = np.zeros(layout.half, np.float32), kernels.positions(arch, layout), 0
+    found, of_plain, first = np.zeros(layout.half, np.float32), stages.positions(arch, layout), 0
     for layer, s in zip(_weighted(arch), layout.stages, strict=True):
         n = s.outputs * s.inputs * s.kernel**2
         noisy = n + (s.outputs * s.bias if isinstance(layer, Conv) else 0)
