@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.config import Config
-from analysis.weights import layer_statistics
+from analysis.measures.weights import layer_statistics
 from zoo import Zoo
 
 LARGEST = 100_000  # weights of a model whose weights themselves are features: a matrix of states x weights is solved
@@ -22,5 +22,5 @@ def raw_weights(config: Config, zoo: Zoo, states: pd.DataFrame, weights: np.ndar
 
 
 def weight_statistics(config: Config, zoo: Zoo, states: pd.DataFrame, weights: np.ndarray) -> np.ndarray:
-    """s(w): see `analysis.weights.layer_statistics`."""
+    """s(w): see `analysis.measures.weights.layer_statistics`."""
     return layer_statistics(weights, zoo.architecture)[0]

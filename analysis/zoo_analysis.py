@@ -2,7 +2,8 @@
 
 Written to <root>/analysis/<zoo>/: measures.csv (Table 2), pairs.csv (how the measures of pairs are distributed),
 performance.csv (Figure 2), map.csv (Figure 3), neighbours.csv (whether weights cluster by factor), probes.csv (Table 3),
-early.csv and across.csv (see `analysis.prediction`), sparsity.csv (of sparsified twins, by epoch), about.json (which state of
+early.csv and across.csv (see `analysis.benchmark.prediction`),
+sparsity.csv (of sparsified twins, by epoch), about.json (which state of
 the zoo was measured, by which command), and the zoo's card with all of it, card.html; measures and figures go on the card in
 the zoo's own folder, too.
 """
@@ -15,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.card import pairs_figure, performance_figure, write_cards
+from analysis.benchmark.prediction import PUBLISHED, across_table, check, early_table, probes_table
 from analysis.config import Config
-from analysis.maps import FEWEST_STATES, NEIGHBOURS, alike, map_figure, weights_map
-from analysis.measures import WORDS, Measures, measure, performance, sparsity
-from analysis.prediction import PUBLISHED, across_table, check, early_table, probes_table
-from analysis.results import rich_table
+from analysis.measures.maps import FEWEST_STATES, NEIGHBOURS, alike, map_figure, weights_map
+from analysis.measures.summary import WORDS, Measures, measure, performance, sparsity
+from analysis.show.card import pairs_figure, performance_figure, write_cards
+from analysis.show.results import rich_table
 from zoo import Zoo
 from zoo.base.console import console
 from zoo.base.errors import UserError
@@ -128,7 +129,7 @@ def distributions(found: Measures) -> pd.DataFrame:
 
 
 def neighbours_table(zoo: Zoo, found: Measures) -> pd.DataFrame:
-    """Whether weights cluster by factor: factor, alike and chance (see `analysis.maps.alike`)."""
+    """Whether weights cluster by factor: factor, alike and chance (see `analysis.measures.maps.alike`)."""
     rows, lines = zoo.models.set_index("model_id").loc[found.models], []
     for factor in [factor for factor in FACTORS if rows[factor].nunique() > 1]:
         near, chance = alike(found.pairs["l2"], rows[factor].to_numpy())
@@ -156,7 +157,7 @@ def shown_measures(measures: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown_sparsity(table: pd.DataFrame) -> pd.DataFrame:
-    """`analysis.measures.sparsity` to read: a column an epoch, for some of them, the last among these. Layers are rows: there
+    """`summary.sparsity` to read: a column an epoch, for some of them, the last among these. Layers are rows: there
     may be more of them than a console has room for side by side."""
     rows = table.iloc[np.unique(np.linspace(0, len(table) - 1, SPARSITY_EPOCHS).round().astype(int))]
     layers = table.columns[6:]  # see there

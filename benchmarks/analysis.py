@@ -24,9 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from population import architecture, images
 
-from analysis.agreement import pairwise_disagreement
-from analysis.cka import grams, layer_outputs, pairwise_cka
-from analysis.weights import inner_products, pairwise_cosine, pairwise_l2
+from analysis.measures.agreement import pairwise_disagreement
+from analysis.measures.cka import grams, layer_outputs, pairwise_cka
+from analysis.measures.weights import inner_products, pairwise_cosine, pairwise_l2
 from zoo.engines.choice import EngineConfig
 from zoo.engines.engine import initial_population
 from zoo.engines.evaluation import predictions

@@ -463,8 +463,8 @@ def step_seconds(base: list[str], options: Options, steps: int = 3) -> dict[str,
     from torch.utils.flop_counter import FlopCounterMode
 
     import run
+    from hyperrep.models.module import AutoencoderModule
     from hyperrep.states import read_states
-    from hyperrep.training import AutoencoderModule
     from run import CONFIG_DIR
     from zoo.config.reading import read_config
     from zoo.networks.architecture import Architecture

@@ -24,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from population import architecture, images
 
 import run
+from hyperrep.models.module import AutoencoderModule
 from hyperrep.states import States
-from hyperrep.training import AutoencoderModule, in_batches
+from hyperrep.training import in_batches
 from run import CONFIG_DIR
 from zoo.config.reading import read_config
 

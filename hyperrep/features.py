@@ -9,9 +9,10 @@ import pandas as pd
 import torch
 
 from hyperrep.config import Config
+from hyperrep.models.stored import hyperrep_folder, load_autoencoder
 from hyperrep.states import permutations_like, read_states, zoo_permutations
 from hyperrep.symmetry import Permutations
-from hyperrep.training import hyperrep_folder, in_batches, load_autoencoder
+from hyperrep.training import in_batches
 from zoo import Zoo
 from zoo.networks.architecture import Architecture
 from zoo.training.opening import open_zoo, zoo_images

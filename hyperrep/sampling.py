@@ -17,9 +17,10 @@ from torch import Tensor
 from hyperrep.alignment import align
 from hyperrep.config import Config
 from hyperrep.models.autoencoder import Autoencoder
+from hyperrep.models.stored import autoencoder_hash, hyperrep_folder, load_autoencoder, trained_description
 from hyperrep.samplers import Anchors, Sampler, anchors_in_words, fit_sampler, sampler_class, selected
 from hyperrep.states import States, read_states
-from hyperrep.training import autoencoder_hash, hyperrep_folder, in_batches, load_autoencoder, trained_description
+from hyperrep.training import in_batches
 from zoo import Zoo
 from zoo.base.console import Progress, console
 from zoo.base.errors import UserError

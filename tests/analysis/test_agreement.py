@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.agreement import disagreement, error_overlap, pairwise_disagreement
-from analysis.pairs import BLOCK
+from analysis.measures.agreement import disagreement, error_overlap, pairwise_disagreement
+from analysis.measures.pairs import BLOCK
 
 
 def test_disagreement_is_that_of_each_pair():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.cka import grams, layer_outputs, pairwise_cka
+from analysis.measures.cka import grams, layer_outputs, pairwise_cka
 from tests.populations import architecture, model_rows
 from zoo.engines.engine import initial_population
 from zoo.networks.architecture import Architecture

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.pairs import all_pairs
+from analysis.measures.pairs import all_pairs
 
 
 @given(st.integers(0, 9), st.integers(1, 10))

@@ -8,7 +8,16 @@ from scipy import stats
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 
-from analysis.probes import LAMBDAS, Split, boosted_trees, linear_classifier, published, r_squared, ridge, split_of
+from analysis.benchmark.probes import (
+    LAMBDAS,
+    Split,
+    boosted_trees,
+    linear_classifier,
+    published,
+    r_squared,
+    ridge,
+    split_of,
+)
 
 
 def splits(target, features=6, seed=0, per_model=3, models=(40, 12, 14)):

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures import DRAW, RANKED, figures, said_of_best
-from analysis.results import (
+from analysis.measures.statistics import summarise
+from analysis.show.figures import DRAW, RANKED, figures, said_of_best
+from analysis.show.results import (
     accuracy_table,
     comparisons,
     differences_table,
@@ -16,7 +17,6 @@ from analysis.results import (
     tables,
     x_table,
 )
-from analysis.statistics import summarise
 
 
 def rows(method, metric, values, **place):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.statistics import adjust, compare, summarise
+from analysis.measures.statistics import adjust, compare, summarise
 
 
 def test_a_summary_is_what_numpy_says_of_the_finite_values():

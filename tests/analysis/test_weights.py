@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
-from analysis.weights import inner_products, layer_statistics, pairwise_cosine, pairwise_l2
+from analysis.measures.weights import inner_products, layer_statistics, pairwise_cosine, pairwise_l2
 from tests.populations import architecture, model_rows
 from zoo.engines.engine import initial_population
 
@@ -23,7 +23,7 @@ def test_distances_are_scipys(n, block, columns, seed):
 
 
 def test_many_columns_are_multiplied_in_pieces(monkeypatch):
-    monkeypatch.setattr("analysis.weights.COLUMNS", 4)
+    monkeypatch.setattr("analysis.measures.weights.COLUMNS", 4)
     weights = np.random.default_rng(0).normal(size=(3, 10)).astype(np.float32)
     np.testing.assert_allclose(inner_products([weights]), weights.astype(float) @ weights.T.astype(float))
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
-from analysis.agreement import disagreement
+from analysis.measures.agreement import disagreement
 from hyperrep.sampling import choose, nearest_distance
 
 LABELS = np.arange(60) % 3

@@ -9,14 +9,14 @@ import torch
 from scipy.spatial.distance import pdist
 
 import run
-from analysis import side_by_side
-from analysis.card import pairs_figure
-from analysis.maps import alike, map_figure
-from analysis.measures import Measures, measure, viable
-from analysis.prediction import PUBLISHED, across_table, check, early_table, probe_epochs, probes_table
-from analysis.probes import ridge, split_of
-from analysis.report import write_report
-from analysis.side_by_side import analysed
+from analysis.benchmark.prediction import PUBLISHED, across_table, check, early_table, probe_epochs, probes_table
+from analysis.benchmark.probes import ridge, split_of
+from analysis.measures.maps import alike, map_figure
+from analysis.measures.summary import Measures, measure, viable
+from analysis.show import side_by_side
+from analysis.show.card import pairs_figure
+from analysis.show.report import write_report
+from analysis.show.side_by_side import analysed
 from analysis.zoo_analysis import (
     analyse_zoo,
     measures_table,
@@ -92,7 +92,7 @@ def test_networks_with_batchnorm(tmp_path, monkeypatch):
     )
     images = read_images(config)
     limit, read, weights_of = 3 * 4 * zoo.n_parameters, [], Zoo.weights
-    monkeypatch.setattr("analysis.measures.BYTES_AT_ONCE", limit)
+    monkeypatch.setattr("analysis.measures.summary.BYTES_AT_ONCE", limit)
     monkeypatch.setattr("analysis.features.LARGEST", zoo.n_parameters - 1)
     monkeypatch.setattr(Zoo, "weights", lambda *args, **words: read.append(weights_of(*args, **words)) or read[-1])
     measure(zoo, images, config)
@@ -330,12 +330,12 @@ def test_a_feature_cannot_spoil_the_others(root):
 
 def test_a_feature_has_one_width(root, monkeypatch):
     zoo = Zoo.open(root / "zoos" / "digits_seed")
-    monkeypatch.setattr("analysis.measures.BYTES_AT_ONCE", 4 * zoo.n_parameters * 2 * 5)
+    monkeypatch.setattr("analysis.measures.summary.BYTES_AT_ONCE", 4 * zoo.n_parameters * 2 * 5)
     mine = f"+analysis.features.mine={__name__}.as_wide_as_models"
     config = configure(root, *WORDS, mine)
     with pytest.raises(UserError, match=r"features\.mine: gave 4 or 5 numbers a state, for 48 of 48 states"):
         probes_table(config, zoo)
-    monkeypatch.setattr("analysis.measures.BYTES_AT_ONCE", 2**30)
+    monkeypatch.setattr("analysis.measures.summary.BYTES_AT_ONCE", 2**30)
     copied(zoo, "fewer", lambda _, weights: weights[:20], zoo.models.head(20), lambda rows: rows.head(20))
     with pytest.raises(UserError, match=r"features\.mine: gave 20 numbers a state of fewer and 24 of dig"):
         across_table(configure(root, *WORDS, "analysis.others=[fewer]", mine), zoo)
@@ -424,7 +424,8 @@ def test_embeddings_of_another_zoo(root):
 def test_models_without_an_order_are_embedded_as_they_are(root):
     """A model that fails before the epoch at which neurons are matched, of the own zoo and of another."""
     from hyperrep.features import embeddings
-    from hyperrep.training import hyperrep_folder, in_batches, load_autoencoder, train_hyperrep
+    from hyperrep.models.stored import hyperrep_folder, load_autoencoder
+    from hyperrep.training import in_batches, train_hyperrep
 
     zoo = Zoo.open(root / "zoos" / "digits_seed")
     model = int(zoo.models.query("split == 'test'")["model_id"].iloc[0])

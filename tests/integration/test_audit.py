@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis.novelty import Audit, audit, audit_population
-from analysis.report import LeftOut, _audits
+from analysis.audit.novelty import Audit, audit, audit_population
+from analysis.show.report import LeftOut, _audits
 from hyperrep.samplers import Sampler
 from hyperrep.sampling import sample_population
 from hyperrep.symmetry import Permutations

@@ -14,8 +14,8 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 import run
-from analysis.results import accuracy_table, comparisons, highest_table, overlap_table, read_results
-from analysis.statistics import adjust, compare
+from analysis.measures.statistics import adjust, compare
+from analysis.show.results import accuracy_table, comparisons, highest_table, overlap_table, read_results
 from hyperrep.downstream.decoded import noisy
 from hyperrep.downstream.ensemble import _accuracy, _logits
 from hyperrep.downstream.smoothness import _pairs
@@ -86,7 +86,7 @@ def test_initialisation(root):
 
 def test_what_is_there_is_used(root, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in (root / "zoos").rglob("weights/**/*")}
-    for name in ("hyperrep.sampling.draw", "analysis.novelty.audit", "zoo.training.train.train_block"):
+    for name in ("hyperrep.sampling.draw", "analysis.audit.novelty.audit", "zoo.training.train.train_block"):
         monkeypatch.setattr(name, None)
     do(root, "task=downstream", "downstream.epochs=2", "downstream.reported=[0,2]")
     assert {path: path.stat().st_mtime_ns for path in (root / "zoos").rglob("weights/**/*")} == before

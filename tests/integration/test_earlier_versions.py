@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hyperrep.training import train_hyperrep
 from hyperrep.sampling import sample_population
+from hyperrep.training import train_hyperrep
 from tests.integration.test_train_zoo import configure
 from zoo import Zoo
 from zoo.networks.architecture import Architecture

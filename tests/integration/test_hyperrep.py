@@ -9,11 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load as from_safetensors
 
-from analysis.novelty import audit_population
+from analysis.audit.novelty import audit_population
+from hyperrep.models.module import AutoencoderModule
 from hyperrep.samplers.soup import SoupSampler
 from hyperrep.sampling import sample_population
 from hyperrep.states import read_states
-from hyperrep.training import AutoencoderModule, Plateau, train_hyperrep
+from hyperrep.training import train_hyperrep
 from tests.integration.test_train_zoo import configure, hashes, train
 from tests.populations import copied
 from zoo import Zoo
@@ -79,9 +80,10 @@ def test_an_interrupted_training_ends_the_same(root, zoo_alone, behaviour, monke
     ]  # fmt: skip
 
     def cut(plateau, loss):  # at every epoch, so that it shows whether a resumed training knows how far it was
-        plateau.factor, plateau.bad = plateau.factor * 0.5, plateau.bad + 1
+        plateau.optimizer.param_groups[0]["lr"] *= 0.5
+        plateau.num_bad_epochs += 1
 
-    monkeypatch.setattr(Plateau, "step", cut)
+    monkeypatch.setattr(torch.optim.lr_scheduler.ReduceLROnPlateau, "step", cut)
     train_hyperrep(configure(zoo_alone, *words, "autoencoder.name=stopped"))
     train_hyperrep(configure(zoo_alone, *words, "autoencoder.name=stopped", "autoencoder.optimizer.epochs=4"))
     train_hyperrep(configure(zoo_alone, *words, "autoencoder.name=through", "autoencoder.optimizer.epochs=4"))
@@ -136,7 +138,7 @@ def test_checkpoints_take_no_more_than_a_tenth_of_the_time(zoo_alone, monkeypatc
             written.append(module.done)
         save(module, name, with_optimizer)
 
-    monkeypatch.setattr("hyperrep.training.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("hyperrep.models.module.time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(AutoencoderModule, "on_train_epoch_start", epoch)
     monkeypatch.setattr(AutoencoderModule, "_save", saved)
     train_hyperrep(configure(zoo_alone, *TINY, "autoencoder.optimizer.epochs=6"))
@@ -234,7 +236,7 @@ def test_a_population_is_the_same_when_drawn_again(root, tmp_path):
 def test_what_is_there_is_neither_drawn_nor_audited_again(root, monkeypatch):
     config = configure(root, *TINY, "sampler=kde", "population.name=once")
     population, found = sample_population(config), audit_population(config)
-    for name in ("hyperrep.sampling.draw", "analysis.novelty.audit"):
+    for name in ("hyperrep.sampling.draw", "analysis.audit.novelty.audit"):
         monkeypatch.setattr(name, None)
     before = hashes(population.path)
     assert sample_population(config).identity == population.identity

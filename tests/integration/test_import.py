@@ -20,7 +20,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.measures import viable_models
+from analysis.measures.summary import viable_models
 from tests.integration.test_downstream import do, results
 from tests.integration.test_train_zoo import configure, hashes, train
 from tests.published_zoo import CNN, CNN3, params, write_trial
@@ -29,7 +29,8 @@ from zoo.base.errors import UserError
 from zoo.config.combinations import architecture
 from zoo.exchange.export import export_zoo
 from zoo.exchange.imports import import_zoo
-from zoo.exchange.raw import find_trials, published_names, read_state, vectors
+from zoo.exchange.raw import find_trials
+from zoo.exchange.raw_states import published_names, read_state, vectors
 from zoo.training.accuracy_check import measured_accuracy
 from zoo.training.opening import read_images
 

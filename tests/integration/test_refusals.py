@@ -15,7 +15,7 @@ import pytest
 
 import run
 import sweep
-from analysis.novelty import audit_population
+from analysis.audit.novelty import audit_population
 from analysis.zoo_analysis import analyse_zoo
 from hyperrep.sampling import sample_population
 from hyperrep.training import train_hyperrep

@@ -11,8 +11,8 @@ from hydra import initialize_config_dir
 from rich.console import Console
 
 import run
-from analysis.report import write_report
-from analysis.results import rich_table
+from analysis.show.report import write_report
+from analysis.show.results import rich_table
 from analysis.zoo_analysis import analyse_zoo, shown_sparsity
 from tests.integration.test_command_line import problems
 from tests.integration.test_train_zoo import configure, hashes, train

@@ -15,7 +15,7 @@ import wandb
 from hydra import compose, initialize_config_dir
 
 import run
-from analysis.dashboard import write_dashboard
+from analysis.show.dashboard import write_dashboard
 from tests.dataset_files import write_cifar10
 from tests.wandb_log import read_run
 from zoo import Zoo

@@ -8,7 +8,6 @@ from typing import Any
 
 from zoo.base.errors import UserError
 
-
 # Public names of what lies elsewhere by now: configurations and stored zoos hold them.
 MOVED = {"zoo.resnet.ResNet18": "zoo.networks.resnet.ResNet18"}
 

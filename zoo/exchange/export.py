@@ -26,7 +26,8 @@ from zoo.base.errors import UserError
 from zoo.base.files import hash_of, locked, read_file, write_file, writing
 from zoo.base.names import is_command
 from zoo.config.sections import Config
-from zoo.exchange.raw import published_names, write_trial
+from zoo.exchange.raw_states import published_names
+from zoo.exchange.raw_writing import write_trial
 from zoo.store.zoo import Zoo
 from zoo.training.opening import open_zoo
 

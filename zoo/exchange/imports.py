@@ -27,18 +27,8 @@ from zoo.base.files import write_file
 from zoo.base.names import FACTORS, NAMED_FACTORS, SCORES, SPLITS, WEIGHT_MAX_ABS, WHOLE
 from zoo.config.combinations import architecture
 from zoo.config.sections import Config
-from zoo.exchange.raw import (
-    Trial,
-    begin_reading,
-    epochs_in_words,
-    find_trials,
-    is_variational,
-    read_optimizer,
-    read_state,
-    read_states,
-    take_accuracies,
-    vectors,
-)
+from zoo.exchange.raw import Trial, epochs_in_words, find_trials, take_accuracies
+from zoo.exchange.raw_states import begin_reading, is_variational, read_optimizer, read_state, read_states, vectors
 from zoo.exchange.zenodo import download_zoo, is_zenodo, zenodo_problems
 from zoo.networks.architecture import Architecture
 from zoo.networks.layers import ACTIVATIONS

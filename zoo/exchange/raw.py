@@ -18,38 +18,24 @@ whether there are layers of dropout; so tensors are found by their order and sha
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import multiprocessing
 import os
-import pickle
 import re
-import warnings
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from multiprocessing.connection import wait
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
-from torch import Tensor, nn
 
 from zoo.base.errors import UserError
-from zoo.base.names import WEIGHT_MAX_ABS, WHOLE, is_name
+from zoo.base.names import is_name
 from zoo.base.text import is_control
-from zoo.engines.engine import MOMENTUM
-from zoo.networks.architecture import Architecture
-from zoo.networks.layout import Slot
+from zoo.exchange.raw_states import NESTED
 from zoo.store.schema import MOST_EPOCHS
-from zoo.store.tables import absent
-from zoo.store.zoo import Zoo
 
 PARAMS = {  # a factor, the seed or else: its names in params.json, ours of raw export first
     "seed": ("seed",),
@@ -76,25 +62,10 @@ ACCURACY = r"(train|val|test)_(\w+_)?acc(_\w+)?"
 ROUNDING = 1e-6  # by which a share may be beyond 1
 LARGEST_TEXT = 2**24  # bytes of a JSON file
 MOST_SHOWN = 20  # epochs in one sentence
-NESTED = 5  # folders that hold nothing but the next
-CLASSES = {"cnn_s": "CNN", "cnn_m": "CNN3", "resnet18": "ResNet18"}  # as the published code calls architectures
-MOMENTS = {  # an optimiser's state: our names of its arrays, and torch's
-    "adam": {"first_moment": "exp_avg", "second_moment": "exp_avg_sq"},
-    "sgd": {"first_moment": "momentum_buffer"},
-}
-VALUES_AT_ONCE = 10**8  # of one model's states in memory
-BYTES_A_VALUE = 64  # of a file: in double precision, with variances, and names
-NUMBERS = {  # types of tensors that can be made float32
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
-    torch.uint8, torch.bool,
-}  # fmt: skip
 OF_THE_EXPERIMENT = (  # files and folders beside the trials that are known not to be models
     r"config\.json|readme\.md|README\.md|dataset.*\.pt|index_dict.*\.json|experiment_state.*|searcher-state.*|"
     r"search_gen_state.*|basic-variant-state.*|\..*|__MACOSX"
 )
-
-
-# ------------------------------------------------------------------------------------------------ finding
 
 
 @dataclass
@@ -323,294 +294,3 @@ def _number(name: str) -> int:
     only the seed there: "NN_tune_trainable_seed=13" is 13."""
     found = re.search(r"_(\d{5,})_", name) or re.search(r"seed=(\d+)", name)
     return int(found[1]) if found else 0
-
-
-# ------------------------------------------------------------------------------------------------ states
-
-
-def read_state(file: Path, arch: Architecture | None = None) -> dict[str, Tensor]:
-    """A state dict from a file of torch's; only tensors are read, and no code is run.
-
-    Args:
-        file: where.
-        arch: what the state should be of: files that are far larger are not read.
-
-    Raises:
-        UserError: if the file holds anything else, or is damaged.
-    """
-    state = read_saved(file, arch)
-    name = f"{file.parent.name}/{file.name}"
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        named = [key for key in list(state)[:3] if isinstance(key, str)] if isinstance(state, Mapping) else []
-        keys = f", but has {', '.join(f'{key:.50}' for key in named)}" if named else ""
-        raise UserError(f"{name} is no state dict{keys}")
-    if not all(isinstance(key, str) and _is_plain(value) for key, value in state.items()):
-        raise UserError(f"{name} holds other tensors than plain ones with a name")
-    return {key.removeprefix("module."): value for key, value in state.items()}  # which DataParallel puts there
-
-
-def read_saved(file: Path, arch: Architecture | None = None) -> Any:
-    """What torch saved in a file: tensors and plain values. Arguments and errors as of `read_state`."""
-    name = f"{file.parent.name}/{file.name}"
-    try:
-        _check_size(file, name, arch)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of other protocols of pickle: such a file is refused below
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except UserError:
-        raise
-    except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error):
-            raise UserError(f"{name} holds more than tensors, and is not read: it could run any code") from error
-        raise UserError(f"{name} is damaged") from error
-    except Exception as error:  # a damaged file can make torch stumble over anything
-        raise UserError(f"{name} is damaged") from error
-
-
-def _check_size(file: Path, name: str, arch: Architecture | None) -> None:
-    """Refuse what would take far more memory than a state does. torch packs nothing, so that a zip is as large as it says."""
-    size = file.stat().st_size
-    if arch is not None and size > (most := 2**20 + BYTES_A_VALUE * (arch.n_parameters + arch.n_buffers)):
-        raise UserError(f"{name} has {size:,} bytes, but a state of arch={arch.name} has at most {most:,}")
-    with open(file, "rb") as start:
-        if start.read(2) != b"PK":
-            return  # not a zip: torch before 1.6
-    with zipfile.ZipFile(file) as packed:
-        entries = packed.infolist()
-    if not entries:
-        raise UserError(f"{name} is an empty zip")
-    if any(entry.compress_type for entry in entries) or sum(entry.file_size for entry in entries) > size:
-        raise UserError(
-            f"{name} is a packed zip, which torch does not write: it is not read, as it could unpack to any size"
-        )
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor is an ordinary one of real numbers, with its values."""
-    return (
-        tensor.layout == torch.strided
-        and tensor.device.type == "cpu"
-        and not tensor.is_nested
-        and tensor.dtype in NUMBERS
-    )
-
-
-def read_optimizer(file: Path, arch: Architecture) -> dict[str, np.ndarray]:
-    """The optimiser's state as `Zoo.optimizer` gives it, from what task=export wrote: Adam's, or SGD's with its steps.
-
-    Raises:
-        UserError: if the file holds anything else, or is damaged.
-    """
-    saved = read_saved(file, arch)
-    try:
-        parts = [saved["state"][i] for i in range(len(arch.layout))]
-        steps = {int(part["step"]) for part in parts}
-        names = MOMENTS["adam" if "exp_avg_sq" in parts[0] else "sgd"]
-        found = {}
-        for ours, theirs in names.items():
-            tensors = [part[theirs] for part in parts]
-            if [tuple(tensor.shape) for tensor in tensors] != [slot.shape for slot in arch.layout]:
-                raise ValueError
-            if not all(_is_plain(tensor) and tensor.dtype == torch.float32 for tensor in tensors):
-                raise ValueError
-            found[ours] = torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).numpy()
-        (step,) = steps
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise UserError(
-            f"{file.parent.name}/{file.name} is no optimiser state of arch={arch.name}: left out"
-        ) from error
-    return found | {"step": np.array(step, np.int64)}
-
-
-def begin_reading() -> None:
-    """In a process that only reads: one thread, and the end when whoever started it has ended, however that came."""
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def end() -> None:
-            wait([parent.sentinel])
-            os._exit(1)
-
-        Thread(target=end, daemon=True).start()
-
-
-def read_states(
-    files: Sequence[Path | None], described: Mapping[str, Any]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The weights and buffers of some states of a described architecture, float32 [states, values] each; and which of the
-    states are there and can be read, bool [states]. The others are NaN.
-    """
-    arch = Architecture(**described)
-    weights = np.full((len(files), arch.n_parameters), np.nan, np.float32)
-    buffers = np.full((len(files), arch.n_buffers), np.nan, np.float32)
-    there = np.zeros(len(files), bool)
-    for i, file in enumerate(files):
-        if file is not None:
-            with suppress(UserError):  # task=import tells these in the end
-                weights[i], buffers[i] = vectors(read_state(file, arch), arch)
-                there[i] = True
-    return weights, buffers, there
-
-
-def is_variational(state: Mapping[str, Tensor]) -> bool:
-    """Whether a state has variances beside its weights (a sparsified twin)."""
-    return any(key.endswith("log_sigma2") for key in state)
-
-
-def vectors(state: Mapping[str, Tensor], arch: Architecture) -> tuple[np.ndarray, np.ndarray]:
-    """A published state dict as a weight vector and a buffer vector of an architecture; float32.
-
-    Of a list of layers (`module_list.<index>.<what>`), the layers are matched by their order; a `log_sigma2_bias` that the
-    architecture does not know is left out, because the published linear layers save one that they never use. Of a module,
-    tensors are matched by name.
-
-    Raises:
-        UserError: if tensors are missing or of another shape, or if a list of layers is longer or shorter.
-    """
-    named = dict(state) if arch.is_module else _by_order(state, arch)
-    return _vector(named, arch.layout, arch.name), _vector(named, arch.buffer_layout, arch.name)
-
-
-def _by_order(state: Mapping[str, Tensor], arch: Architecture) -> dict[str, Tensor]:
-    found = {match[1] for key in state if (match := re.fullmatch(r"module_list\.([0-9]+)\.\w+", key))}
-    indices = sorted(found, key=lambda digits: (len(digits), digits))  # as numbers, of however many digits
-    owners = _layers(arch)
-    if len(indices) != len(owners):
-        raise UserError(f"it has {len(indices)} layers, but arch={arch.name} has {len(owners)}")
-    return {
-        f"{owner}.{key.rpartition('.')[2]}": value
-        for index, owner in zip(indices, owners)
-        for key, value in state.items()
-        if key.startswith(f"module_list.{index}.")
-    }
-
-
-def _layers(arch: Architecture) -> list[str]:
-    """The names of the layers that have weights, in order."""
-    return list(dict.fromkeys(slot.name.rpartition(".")[0] for slot in arch.layout))
-
-
-def _vector(named: Mapping[str, Tensor], layout: list[Slot], arch: str) -> np.ndarray:
-    parts = []
-    for slot in layout:
-        if slot.name not in named:
-            raise UserError(f"it has no {slot.name}, which arch={arch} has")
-        if tuple(named[slot.name].shape) != tuple(slot.shape):
-            raise UserError(f"its {slot.name} is {tuple(named[slot.name].shape)}, but arch={arch} has {slot.shape}")
-        parts.append(named[slot.name].detach().resolve_neg().to(torch.float32).reshape(-1).numpy())
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
-
-
-def published_names(arch: Architecture, dropout: float) -> dict[str, str]:
-    """Our names of tensors and those of the published state dicts: {"conv1.weight": "module_list.0.weight"}.
-
-    Layers of dropout are counted where there is dropout; in the published CNN-m always.
-    """
-    if arch.is_module:
-        return {slot.name: slot.name for slot in [*arch.layout, *arch.buffer_layout]}
-    owners = _layers(arch)
-    indices, index = [], 0
-    for entry in arch.entries or []:
-        if entry == "dropout" and not dropout and arch.name != "cnn_m":
-            continue
-        if isinstance(entry, Mapping) and {"conv", "linear"} & set(entry):
-            indices.append(index)
-        index += 1
-    if len(indices) != len(owners):
-        raise UserError(f"arch={arch.name}: its layers have no place in the published layout, which is a plain chain")
-    names = dict(zip(owners, indices))
-    return {
-        slot.name: f"module_list.{names[slot.name.rpartition('.')[0]]}.{slot.name.rpartition('.')[2]}"
-        for slot in arch.layout
-    }
-
-
-# ------------------------------------------------------------------------------------------------ writing
-
-
-def write_trial(folder: Path, zoo: Zoo, arch: Architecture, row: pd.Series, metrics: pd.DataFrame) -> None:
-    """One model as the folder of a trial, all the states that it has, and the optimiser's of the last.
-
-    Args:
-        folder: of the experiment.
-        zoo: finished.
-        arch: its architecture.
-        row: the model's, of the zoo's table of models.
-        metrics: the zoo's table, indexed by model_id, sorted by epoch.
-    """
-    model = int(row["model_id"])
-    known = {names[0]: _plain(row[ours]) for ours, names in PARAMS.items() if ours in row}
-    params = {name: value for name, value in known.items() if value == value and (name, value) != ("seed", -1)}  # told
-    params |= {
-        "model::type": CLASSES.get(arch.name, arch.name),
-        "model::channels_in": arch.image[0],
-        PARAMS["batch_size"][0]: zoo.description["protocol"]["batch_size"],
-        "training::epochs_train": zoo.epochs[-1],
-    }
-    trial = folder / f"NN_tune_trainable_hyperzoo_{model:05d}_{model}_seed={row['seed']}"
-    trial.mkdir()
-    (trial / "params.json").write_text(json.dumps(params), encoding="utf-8")
-    lines = []
-    rows = metrics.loc[[model]]
-    there = ~absent(rows)
-    for line in rows.to_dict("records"):
-        scores = {str(key): _plain(value) for key, value in line.items() if key not in (WEIGHT_MAX_ABS, WHOLE)}
-        epoch = scores.pop("epoch")
-        if WHOLE in line and not line[WHOLE] and all(value != value for value in scores.values()):
-            continue  # it was not in the result.json that was imported
-        lines.append({**scores, "training_iteration": epoch, "trial_id": f"hyperzoo_{model:05d}", "config": params})
-    (trial / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    pd.json_normalize(lines, sep="/").to_csv(trial / "progress.csv", index=False)
-    names = published_names(arch, float(np.nan_to_num(row["dropout"])))
-    some = max(1, VALUES_AT_ONCE // arch.n_parameters)
-    epochs = [epoch for epoch in zoo.epochs if there[epoch]]
-    for first in range(0, len(epochs), some):
-        _write_states(trial, zoo, arch, model, epochs[first : first + some], names)
-    if there[-1] and row["optimizer"] in MOMENTS:
-        _write_optimizer(trial / f"checkpoint_{zoo.epochs[-1]:06d}" / "optimizer", zoo.optimizer(model), arch, row)
-
-
-def _write_states(
-    trial: Path, zoo: Zoo, arch: Architecture, model: int, epochs: list[int], names: Mapping[str, str]
-) -> None:
-    weights = torch.from_numpy(zoo.weights(models=[model], epochs=epochs)[0])
-    buffers: list[Tensor | None] = [None] * len(epochs)
-    if arch.n_buffers:
-        buffers = list(torch.from_numpy(zoo.buffers(models=[model], epochs=epochs)[0]))
-    for epoch, values, others in zip(epochs, weights, buffers):
-        state = {names[name]: tensor.clone() for name, tensor in arch.state_dict(values, others).items()}
-        if arch.variational:  # the published linear layers, too, have variances of biases, which nobody reads
-            biases = [(f"{name[:-5]}.log_sigma2_bias", state[name]) for name in state if name.endswith(".bias")]
-            state = {name: torch.zeros_like(bias) for name, bias in biases} | state
-        checkpoint = trial / f"checkpoint_{epoch:06d}"
-        checkpoint.mkdir()
-        try:
-            torch.save(state, checkpoint / "checkpoints")
-        except RuntimeError as error:  # torch's word for what the machine refuses
-            reason = "cannot be written to its end, as on a full disk"
-            raise OSError(errno.ENOSPC, reason, str(checkpoint / "checkpoints")) from error
-
-
-def _write_optimizer(file: Path, state: Mapping[str, np.ndarray], arch: Architecture, row: pd.Series) -> None:
-    """The optimiser of a model as the state dict of PyTorch's, its parameters in the order of the architecture's layout; nothing
-    where the zoo keeps no moments (imported and masked ones)."""
-    names = MOMENTS[row["optimizer"]]
-    if not set(names) <= set(state):
-        return
-    parameters = [nn.Parameter(torch.empty(slot.shape)) for slot in arch.layout]
-    lr, decay = (float(np.nan_to_num(row[name])) for name in ("lr", "weight_decay"))  # NaN: not known
-    optimizer: torch.optim.Optimizer = torch.optim.SGD(parameters, lr, MOMENTUM, weight_decay=decay)
-    if row["optimizer"] == "adam":
-        optimizer = torch.optim.Adam(parameters, lr, weight_decay=decay)
-    for parameter, slot in zip(parameters, arch.layout):
-        optimizer.state[parameter] = {"step": torch.tensor(float(state["step"]))}
-        for ours, theirs in names.items():
-            values = torch.tensor(state[ours][slot.offset : slot.offset + slot.size])
-            optimizer.state[parameter][theirs] = values.reshape(slot.shape)
-    torch.save(optimizer.state_dict(), file)
-
-
-def _plain(value: Any) -> Any:
-    """A value of a table as JSON knows it."""
-    return value.item() if isinstance(value, np.generic) else value

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.benchmark.probes import PROBES, split_of
 from analysis.config import Config
-from analysis.measures import in_parts, viable_models
-from analysis.probes import PROBES, split_of
+from analysis.measures.summary import in_parts, viable_models
 from zoo import Zoo
 from zoo.base.console import tracked
 from zoo.base.errors import UserError, naming

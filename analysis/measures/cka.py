@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis.pairs import BLOCK, all_pairs
+from analysis.measures.pairs import BLOCK, all_pairs
 from zoo.base.console import Progress
 from zoo.networks.architecture import Architecture
 from zoo.networks.layers import Activation, Layer

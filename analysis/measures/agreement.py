@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.pairs import BLOCK, all_pairs
+from analysis.measures.pairs import BLOCK, all_pairs
 
 
 def disagreement(first: np.ndarray, second: np.ndarray, classes: int) -> np.ndarray:

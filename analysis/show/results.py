@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from analysis.statistics import ALPHA, QUANTILES, Comparison, adjust, compare, summarise
+from analysis.measures.statistics import ALPHA, QUANTILES, Comparison, adjust, compare, summarise
 from zoo.base.console import console
 from zoo.base.files import reading, write_file
 from zoo.base.names import is_command

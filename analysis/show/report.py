@@ -14,11 +14,11 @@ import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader
 
-from analysis import side_by_side
-from analysis.figures import figures, svg
-from analysis.novelty import VERDICTS, read_audit
-from analysis.results import abouts, read_about, read_results, tables
-from analysis.side_by_side import analysed, check_analysis
+from analysis.audit.novelty import VERDICTS, read_audit
+from analysis.show import side_by_side
+from analysis.show.figures import figures, svg
+from analysis.show.results import abouts, read_about, read_results, tables
+from analysis.show.side_by_side import analysed, check_analysis
 from zoo import Zoo
 from zoo.base.console import console
 from zoo.base.errors import UserError

@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.results import comparisons
-from analysis.statistics import ALPHA
+from analysis.measures.statistics import ALPHA
+from analysis.show.results import comparisons
 
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999"]
 MARKERS = "osD^vPX*"
@@ -31,7 +31,7 @@ def figures(results: pd.DataFrame, comparison: str, epochs: list[int]) -> dict[s
     """The figures of a comparison, one for each zoo and image set, by a short name.
 
     Args:
-        results: as `analysis.results.read_results` gives them.
+        results: as `analysis.show.results.read_results` gives them.
         comparison: its name.
         epochs: that its tables show, and at which methods are tested.
     """
@@ -83,7 +83,7 @@ def said_of_best(samples: dict[str, np.ndarray], tested: pd.DataFrame) -> str:
 
     Args:
         samples: by method.
-        tested: their pairs, of `analysis.results.comparisons`: one family of tests, whether a table or a title tells of it.
+        tested: their pairs, of `analysis.show.results.comparisons`: one family of tests, whether a table or a title tells of it.
     """
     finite = {method: values[np.isfinite(values)] for method, values in samples.items()}
     means = {method: values.mean() for method, values in finite.items() if len(values)}

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.card import quartile_box
-from analysis.figures import COLOURS, STYLE
-from analysis.maps import COLUMNS, clustering, draw_map, factors_of
-from analysis.measures import WORDS
+from analysis.measures.maps import COLUMNS, clustering, draw_map, factors_of
+from analysis.measures.summary import WORDS
+from analysis.show.card import quartile_box
+from analysis.show.figures import COLOURS, STYLE
 from analysis.zoo_analysis import shown_measures, shown_neighbours, shown_probes
 from zoo.base.files import reading
 from zoo.base.names import FACTORS, NAMED_FACTORS

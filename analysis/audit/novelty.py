@@ -21,8 +21,8 @@ import torch
 from rich.table import Table
 from scipy.spatial.distance import squareform
 
-from analysis.agreement import disagreement, error_overlap, pairwise_disagreement
 from analysis.config import Config
+from analysis.measures.agreement import disagreement, error_overlap, pairwise_disagreement
 from zoo import Zoo
 from zoo.base.console import console
 from zoo.base.errors import UserError

@@ -13,9 +13,9 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
-from analysis.figures import COLOURS, STYLE, svg
-from analysis.measures import WORDS, Measures
-from analysis.results import markdown
+from analysis.measures.summary import WORDS, Measures
+from analysis.show.figures import COLOURS, STYLE, svg
+from analysis.show.results import markdown
 from zoo import Zoo
 from zoo.base.files import write_file
 from zoo.base.text import escaped
@@ -63,7 +63,7 @@ def write_cards(
 
 
 def quartile_box(row: Any) -> dict[str, float]:
-    """A row of `analysis.measures.performance` as matplotlib's `bxp` wants it, in %: quartiles, whiskers to the extremes."""
+    """A row of `summary.performance` as matplotlib's `bxp` wants it, in %: quartiles, whiskers to the extremes."""
     parts = {"whislo": "q0", "q1": "q25", "med": "q50", "q3": "q75", "whishi": "q100"}
     return {part: 100 * float(row[quantile]) for part, quantile in parts.items()}
 

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.spatial.distance import squareform
 
-from analysis.figures import COLOURS, STYLE
+from analysis.show.figures import COLOURS, STYLE
 from zoo import Zoo
 from zoo.base.console import console
 from zoo.base.names import FACTORS

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from analysis.pairs import BLOCK, all_pairs
+from analysis.measures.pairs import BLOCK, all_pairs
 from zoo.networks.architecture import Architecture
 
 PERCENTILES = (1, 25, 50, 75, 99)

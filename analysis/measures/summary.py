@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis.agreement import pairwise_disagreement
-from analysis.cka import grams, pairwise_cka
 from analysis.config import Config
-from analysis.weights import inner_products, pairwise_cosine, pairwise_l2
+from analysis.measures.agreement import pairwise_disagreement
+from analysis.measures.cka import grams, pairwise_cka
+from analysis.measures.weights import inner_products, pairwise_cosine, pairwise_l2
 from zoo import Zoo
 from zoo.base.errors import UserError
 from zoo.base.names import WEIGHT_MAX_ABS, WHOLE
