@@ -54,8 +54,7 @@ def job(composed: DictConfig) -> str | None:
     try:
         with where_it_was_typed():
             config = read_config(composed, Config, hydra_config.overrides.task)
-            for step in config.task.run:
-                resolve_name(step)(config)
+            perform(config)
     except KeyboardInterrupt:
         record.info(STOPPED)
         fail(STOPPED, code=130)
@@ -68,6 +67,14 @@ def job(composed: DictConfig) -> str | None:
             fail(told)
         raise
     return None
+
+
+def perform(config: Config) -> Any:
+    """Do the task of a configuration, by the functions that `task.run` names; what the last of them returns."""
+    result = None
+    for step in config.task.run:
+        result = resolve_name(step)(config)
+    return result
 
 
 def told_of(error: Exception, where: object) -> str:

@@ -37,8 +37,8 @@ from zoo.training.loggers import close, make_loggers
 from zoo.training.opening import open_zoo, zoo_images
 
 
-def train_hyperrep(config: Config) -> None:
-    """Train the autoencoder of `config`, or go on with it, and print how it reconstructs.
+def train_hyperrep(config: Config) -> Autoencoder:
+    """Train the autoencoder of `config`, or go on with it, and print how it reconstructs; the autoencoder.
 
     Raises:
         UserError: if the zoo is missing or unfinished, has no such epochs, or the folder holds another autoencoder.
@@ -69,6 +69,7 @@ def train_hyperrep(config: Config) -> None:
             results["uses_images"] = config.autoencoder.uses_images
             write_listed(folder / "results.csv", results.to_csv(index=False).encode())
     print_results(zoo, config.autoencoder, results)
+    return autoencoder
 
 
 def _train(module: AutoencoderModule, states: States, epochs: int, config: Config) -> None:

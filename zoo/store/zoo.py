@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,30 +17,40 @@ import numpy as np
 import pandas as pd
 
 from zoo.base.errors import UserError
-from zoo.base.files import known_hash, owner_of, read_file, reading
+from zoo.base.files import read_file, reading
 from zoo.base.names import SPLITS
-from zoo.base.text import printable
 from zoo.store.block import Block, epoch_file
-from zoo.store.entries import as_json_bytes, damage_of, entry_of, open_tensors
+from zoo.store.entries import as_json_bytes, entry_of, open_tensors
+from zoo.store.files import ZooFiles
 from zoo.store.schema import (
     MOST_MODELS,
-    ROOT_FILES,
     check_metrics,
     check_models,
     read_table,
 )
 from zoo.store.selection import columns_of, known_numbers
-from zoo.store.stored import MAY_CHANGE, PROVENANCE, StoredZoo, read_description
+from zoo.store.stored import MAY_CHANGE, read_description
 from zoo.store.tables import collect_metrics, with_status
 
 if TYPE_CHECKING:  # torch takes seconds to import and reading arrays and tables does not need it
     from torch import Tensor, nn
 
+    from zoo.store.datamodule import ZooDataModule
     from zoo.store.model_dataset import ModelDataset
 
 
-class Zoo(StoredZoo):
+class Zoo(ZooFiles):
     """A zoo on disk. Open one with `Zoo.open`; `zoo.store.writer` makes or continues one.
+
+    >>> zoo = Zoo.open("zoos/before")
+    >>> zoo
+    Zoo('before': 20 models, epochs 0 to 1, 484 parameters each, finished)
+    >>> zoo.weights(split="val", epochs=[1]).shape
+    (3, 1, 484)
+    >>> zoo.tensors(split="val", epochs=[0, 1])["conv1.weight"].shape
+    (3, 2, 2, 1, 5, 5)
+    >>> zoo.models["status"].unique().tolist()
+    ['ok']
 
     Attributes:
         path: the zoo's folder.
@@ -50,6 +61,14 @@ class Zoo(StoredZoo):
         n_parameters: length of a weight vector.
         epochs: the epochs that every model of a finished zoo has: [0, 1, ..., last]; 0 is the state before training.
     """
+
+    def __repr__(self) -> str:
+        """E.g. `Zoo('digits_seed': 64 models, epochs 0 to 25, 2,464 parameters each, finished)`."""
+        state = "finished" if self.finished else f"{self.pending} models lack epochs"
+        return (
+            f"Zoo({self.name!r}: {self.n_models:,} models, epochs 0 to {self.epochs[-1]}, {self.n_parameters:,} parameters each, "
+            f"{state})"
+        )
 
     @classmethod
     def open(cls, path: str | Path, module: str | None = None) -> Zoo:
@@ -74,16 +93,6 @@ class Zoo(StoredZoo):
                 f"restore them from a copy, or move {path} away and train again"
             )
         return zoo
-
-    @property
-    def pending(self) -> int:
-        """How many models lack epochs."""
-        return self.n_models - sum(len(block.models) for block in self.stored_blocks() if not block.pending)
-
-    def at_work(self) -> list[str]:
-        """The processes that are training blocks of this zoo at the moment."""
-        owners = [owner_of(file) for file in sorted((self.path / "weights").glob("*.lock"))]
-        return [owner for owner in owners if owner]
 
     @property
     def models(self) -> pd.DataFrame:
@@ -142,15 +151,6 @@ class Zoo(StoredZoo):
         rows = self.read_models().drop(columns=["status", "diverged_epoch"])
         return hashlib.sha256(as_json_bytes(kept) + rows.to_csv(index=False).encode()).hexdigest()
 
-    @property
-    def content(self) -> str:
-        """sha256 over the hashes of all files but the card's: it changes with any state, table or description; "" while the
-        zoo is unfinished."""
-        listed = {
-            name: entry for name, entry in self.manifest().items() if name.split("/")[0] not in ("README.md", "card")
-        }
-        return hashlib.sha256(as_json_bytes(listed)).hexdigest() if listed else ""
-
     def weights(
         self,
         split: str | None = None,
@@ -204,6 +204,26 @@ class Zoo(StoredZoo):
         if self.buffer_layout:
             buffers = torch.from_numpy(self.buffers(models=[model], epochs=[epoch])[0, 0])
         return self.architecture.state_dict(weights, buffers)
+
+    def state_dicts(
+        self, split: str | None = None, epochs: Iterable[int] | None = None, models: Iterable[int] | None = None
+    ) -> Iterator[tuple[int, int, dict[str, Tensor]]]:
+        """Model, epoch and state dict of each chosen state, one after another. Arguments and errors as of `weights`."""
+        for model in self.choose_models(split, models):
+            for epoch in self.choose_epochs(epochs):
+                yield int(model), epoch, self.state_dict(int(model), epoch)
+
+    def tensors(
+        self, split: str | None = None, epochs: Iterable[int] | None = None, models: Iterable[int] | None = None
+    ) -> dict[str, np.ndarray]:
+        """The chosen states tensor by tensor, e.g. "conv1.weight": float32 [models, epochs, *shape]. Arguments and errors as of
+        `weights`."""
+        weights = self.weights(split, epochs, models)
+        parts = {slot["name"]: (slot["offset"], slot["shape"]) for slot in self.layout}
+        return {
+            name: weights[..., at : at + math.prod(shape)].reshape(*weights.shape[:2], *shape)
+            for name, (at, shape) in parts.items()
+        }
 
     def optimizer(self, model: int) -> dict[str, np.ndarray]:
         """The optimiser state of one model after the last epoch, as its engine names it: e.g. first_moment float32
@@ -266,6 +286,24 @@ class Zoo(StoredZoo):
             weight_threshold=weight_threshold,
             name=f"zoo {self.name!r}",
         )
+
+    def datamodule(
+        self,
+        epochs: Iterable[int] | None = None,
+        properties: Sequence[str] = (),
+        *,
+        batch_size: int = 32,
+        layers: Sequence[str] | None = None,
+        weight_threshold: float | None = None,
+    ) -> ZooDataModule:
+        """The chosen states of the splits by model, as a Lightning data module: train, val and test loaders of `dataset`s."""
+        from zoo.store.datamodule import ZooDataModule
+
+        sets = {
+            split: self.dataset(split, epochs, properties, layers=layers, weight_threshold=weight_threshold)
+            for split in SPLITS
+        }
+        return ZooDataModule(sets, batch_size)
 
     def properties(self, ids: np.ndarray, epochs: Sequence[int], names: Sequence[str]) -> pd.DataFrame:
         """One row a state, model by model: model_id, epoch and the properties, looked up by these two.
@@ -360,93 +398,3 @@ class Zoo(StoredZoo):
                 "to finish it, or select those that have it, for example "
                 "models=zoo.models.query(\"status != 'pending'\").model_id"
             )
-
-    def blocks(self, size: int, within: range | None = None) -> list[Block]:
-        """The blocks of the zoo: first those that exist, then new ones of at most `size` models for the rest.
-
-        To train, open each (`with block:`), which checks its files, and commit its `pending` epochs.
-
-        Args:
-            size: of new blocks.
-            within: only existing blocks that begin in this range of models, and new ones that lie in it; None: all.
-        """
-        within = range(self.n_models) if within is None else within
-        existing = self.stored_blocks()
-        new, first = [], within.start
-        for gap_end, after in [(block.first, block.last + 1) for block in existing] + [(self.n_models, 0)]:
-            stop = min(gap_end, within.stop)
-            new += [Block(self, start, min(start + size, stop) - 1) for start in range(first, stop, size)]
-            first = max(first, after)
-        return [block for block in existing if block.first in within] + new
-
-    def stored_blocks(self) -> list[Block]:
-        """The blocks that have a folder, by first model. Raises UserError as `block_ranges`."""
-        return [Block(self, *ends) for ends in self.block_ranges()]
-
-    def verify(self) -> list[str]:
-        """Hash every file again: a list of sentences, one a problem; empty if the zoo is intact and nothing else lies there."""
-        problems = self.damages()
-        problems += [f"{file} is a link" for file in sorted(self.path.rglob("*")) if file.is_symlink()]
-        try:
-            known = {"manifest.json", PROVENANCE, *ROOT_FILES, *self.manifest()}
-            blocks = self.stored_blocks()
-        except UserError:  # damages has told it
-            return list(map(printable, problems))
-        for block in blocks:
-            try:
-                known |= {f"weights/{block.name}/{name}" for name in ["manifest.json", *block.files()]}
-            except UserError:
-                known |= {file.relative_to(self.path).as_posix() for file in block.path.iterdir()}
-        if self.finished:  # while a zoo is being trained, files come and go
-            files = {file.relative_to(self.path).as_posix() for file in self.path.rglob("*") if file.is_file()}
-            # Names with a dot in front are left by git, by the Hub's client and by desktops.
-            hidden = {name for name in files if any(part.startswith(".") for part in name.split("/"))}
-            strangers = (name for name in files - known - hidden if not name.endswith(".lock"))
-            problems += [f"{self.path / name} is no part of the zoo" for name in sorted(strangers)]
-        return list(map(printable, problems))
-
-    def damages(self) -> list[str]:
-        """Hash every file again: a sentence for each that is missing, or not as a manifest lists it."""
-        found = []
-        try:
-            damages = {self.path / name: damage_of(self.path / name, entry) for name, entry in self.manifest().items()}
-            found += [f"{file} {damage}" for file, damage in damages.items() if damage]
-        except UserError as error:
-            found.append(str(error))
-        try:
-            for block in self.stored_blocks():
-                found += [problem for problem in block.problems() if problem not in found]
-        except UserError as error:
-            found.append(str(error))
-        return found
-
-    def files(self) -> list[str]:
-        """The files of a finished zoo, relative to its folder: those that its manifests list, these themselves, and
-        provenance.json, where there is one.
-
-        Raises:
-            UserError: if one is missing or damaged.
-        """
-        listed = self.manifest()
-        for block in self.stored_blocks():
-            listed |= {f"weights/{block.name}/{name}": entry for name, entry in block.files().items()}
-        for name, entry in listed.items():
-            if damage := damage_of(self.path / name, entry, known_hash):
-                raise UserError(f"{self.path / name} {damage}{self.remedy(damage)}")
-        provenance = [PROVENANCE] if (self.path / PROVENANCE).exists() else []
-        return ["manifest.json", *listed, *provenance]
-
-    def _refuse_unlisted(self, blocks: Sequence[Block]) -> None:
-        """Raise UserError if a block of a finished zoo is another one than manifest.json lists."""
-        listed = self.manifest()
-        for block in blocks if listed else ():
-            if not block.is_in(listed):
-                raise UserError(
-                    f"{block.path} is not the block that {self.path / 'manifest.json'} lists: {self.redo} to restore it"
-                )
-
-    def is_whole(self) -> bool:
-        """Whether the zoo is finished, and its tables, and the manifests of its blocks, are as manifest.json lists them."""
-        listed = self.manifest()
-        kept = {name: entry for name, entry in listed.items() if not name.startswith("card/")}
-        return bool(kept) and not any(damage_of(self.path / name, entry) for name, entry in kept.items())

@@ -39,7 +39,7 @@ from zoo.training.summary import print_summary
 MODELS_ON_CPU, MODELS_ON_GPU = 100, 1000  # models a block; a kill costs at most one epoch of one block
 
 
-def train_zoo(config: Config, made_by: str | None = None) -> None:
+def train_zoo(config: Config, made_by: str | None = None) -> Zoo:
     """Train the zoo of `config` to its end, whatever of it is there already, and print a summary.
 
     Of a zoo that is trained in shards (`zoo.shard`), whoever trains the last missing model finishes it.
@@ -47,6 +47,9 @@ def train_zoo(config: Config, made_by: str | None = None) -> None:
     Args:
         config: of the zoo.
         made_by: the command that is recorded for making it again; None: that of the config.
+
+    Returns:
+        The zoo; of a shard, whose siblings may not be done, perhaps unfinished.
 
     Raises:
         UserError: if the image data cannot be had, the store holds another zoo under this name, or the models that it began
@@ -57,8 +60,9 @@ def train_zoo(config: Config, made_by: str | None = None) -> None:
     drop_damaged_manifest(path)
     if _imported(path, config, arch):
         console.print(f"Zoo {config.zoo.name} was trained by others and imported: there is nothing to train.")
-        print_summary(open_zoo(config, part=True))
-        return
+        zoo = open_zoo(config, part=True)
+        print_summary(zoo)
+        return zoo
     models, start = zoo_models(config, arch)
     there = _settle_engine(config, arch, path)
     if there and (not there.finished or len(models) > there.n_models or config.zoo.epochs > there.epochs[-1]):
@@ -106,7 +110,7 @@ def train_zoo(config: Config, made_by: str | None = None) -> None:
             highlight=False, soft_wrap=True,
         )  # fmt: skip
         close(loggers or [])
-        return
+        return zoo
     finished = zoo.finished
     finalise(zoo)
     zoo = Zoo.open(path, config.arch.module)
@@ -115,6 +119,7 @@ def train_zoo(config: Config, made_by: str | None = None) -> None:
         log_population(zoo, loggers, config.logger.artifact)
     close(loggers or [])
     print_summary(zoo)
+    return zoo
 
 
 def _imported(path: Path, config: Config, arch: Architecture) -> bool:

@@ -1,0 +1,122 @@
+"""The tasks of the command line as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+
+from run import CONFIG_DIR, Config, perform
+from zoo.base.errors import UserError
+from zoo.config.command_line import command_line_problems
+from zoo.config.reading import composing, mistakes, read_config
+
+if TYPE_CHECKING:
+    from analysis.audit.novelty import Audit
+    from hyperrep.models.autoencoder import Autoencoder
+    from zoo import Zoo
+
+
+def configure(*words: str) -> Config:
+    """The configuration that words of the command line make, e.g. "zoo=mnist_seed" and "zoo.models=64".
+
+    Raises:
+        UserError: with all mistakes at once.
+    """
+    if problems := command_line_problems(words, CONFIG_DIR, kind=Config):
+        raise UserError(mistakes(problems))
+    with composing(CONFIG_DIR):
+        return read_config(compose("config", list(words)), Config, words)
+
+
+def run(*words: str) -> Any:
+    """Do what the command line does with these words; what its last step returns.
+
+    Raises:
+        UserError: as the command line's sentences.
+    """
+    return _done(configure(*words))
+
+
+def open(zoo: str | Path, root: str | Path = "outputs", module: str | None = None) -> Zoo:
+    """A stored zoo: the path of its folder, or its name under `root`.
+
+    Args:
+        zoo: either.
+        root: `paths.root` of whoever trained it.
+        module: see `zoo.store.zoo.Zoo.open`.
+
+    Raises:
+        UserError: if there is none.
+    """
+    from zoo import Zoo
+
+    return Zoo.open(zoo if (Path(zoo) / "zoo.json").exists() else Path(root) / "zoos" / zoo, module)
+
+
+def train(*given: str | Config) -> Zoo:
+    """Train a zoo to its end, whatever of it is there already.
+
+    Args:
+        given: a configuration, or words of the command line.
+    """
+    return _done(_of_task("zoo", given))
+
+
+def train_representation(*given: str | Config) -> Autoencoder:
+    """Train an autoencoder on the weights of a zoo (`autoencoder=…`). Arguments as of `train`."""
+    return _done(_of_task("hyperrep", given))
+
+
+def sample(*given: str | Config) -> Zoo:
+    """Draw new networks (`sampler=…`, `population.…`); they are stored as a zoo. Arguments as of `train`."""
+    from hyperrep.sampling import sample_population
+
+    config = _of_task("sample", given)
+    with _hydra():
+        return sample_population(config)
+
+
+def audit(*given: str | Config) -> Audit:
+    """Whether the networks of a population are new: the audit of `sample`'s, made or read. Arguments as of `train`."""
+    from analysis.audit.novelty import audit_population
+
+    config = _of_task("sample", given)
+    with _hydra():
+        return audit_population(config)
+
+
+def _of_task(task: str, given: tuple[str | Config, ...]) -> Config:
+    """The configuration that is given, or that of words, of a task."""
+    words = [word for word in given if isinstance(word, str)]
+    if len(words) == len(given):
+        return configure(f"task={task}", *words)
+    if len(given) > 1:
+        raise UserError("give one configuration, or words of the command line, but not both")
+    (config,) = given
+    assert isinstance(config, Config)
+    config = replace(config, task=configure(f"task={task}").task)
+    if problems := [problem for check in config.task.check for problem in resolve_name(check)(config)]:
+        raise UserError(mistakes(problems))
+    return config
+
+
+def _done(config: Config) -> Any:
+    with _hydra():
+        return perform(config)
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    """Hydra ready to compose, for tasks that have others done."""
+    if GlobalHydra.instance().is_initialized():
+        yield
+        return
+    with composing(CONFIG_DIR):
+        yield
