@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import string
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 import hydra
+import yaml
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
@@ -137,6 +139,20 @@ def answer() -> None:
             print(text.getvalue(), end="")
 
 
+def help_text(folders: Sequence[Path]) -> str:
+    """What --help answers, without composing anything: the text in conf/config.yaml, and the presets in some folders."""
+    told = yaml.safe_load((CONFIG_DIR / "config.yaml").read_text(encoding="utf-8"))["hydra"]["help"]
+    presets: dict[str, set[str]] = {}
+    for folder in folders:
+        for file in folder.glob("*/**/*.yaml"):
+            presets.setdefault(file.parent.relative_to(folder).as_posix(), set()).add(file.stem)
+    groups = [
+        f"{group}: {', '.join(sorted(presets[group]))}\n" for group in sorted(presets) if group.split("/")[0] != "hydra"
+    ]
+    template = told["template"].replace("${hydra.help.header}", told["header"])
+    return string.Template(template).substitute(APP_CONFIG_GROUPS="".join(groups))
+
+
 def fail(message: str, code: int = 2) -> None:
     """Say what is wrong, without a traceback, and exit."""
     print(message, file=sys.stderr)
@@ -173,12 +189,13 @@ def sweep_jobs(hydra: Any, words: Sequence[str]) -> list[tuple[str, str]]:
 @told_to_the_terminal()
 def main() -> None:
     """The command line: all mistakes are told at once, before Hydra starts anything."""
+    from zoo.base.console import to_the_terminal
     from zoo.base.errors import UserError
     from zoo.config.command_line import command_line_problems
     from zoo.config.reading import composing, mistakes, own_folders
 
     arguments, unknown = get_args_parser().parse_known_args()
-    if arguments.help or arguments.hydra_help or arguments.shell_completion:
+    if arguments.hydra_help or arguments.shell_completion:
         answer()
         return
     if arguments.config_path or arguments.config_name or unknown:
@@ -191,6 +208,10 @@ def main() -> None:
         words, folders = own_folders(arguments.overrides, arguments.config_dir)
     except UserError as error:
         fail(mistakes([str(error)]))
+    if arguments.help:
+        with to_the_terminal():
+            print(help_text([CONFIG_DIR, *(Path(folder.removeprefix("file://")) for folder in folders)]))
+        return
     if problems := command_line_problems(words, CONFIG_DIR, multirun, Config, folders):
         fail(mistakes(problems))
     if arguments.cfg or arguments.info:

@@ -217,7 +217,7 @@ class Sweep:
         from zoo.base.errors import UserError
         from zoo.config.combinations import machine_problems
         from zoo.config.command_line import known_words
-        from zoo.config.reading import encoding_problems, mistakes, read_config, sentences
+        from zoo.config.reading import encoding_problems, mistakes, read_config
 
         if unreadable := encoding_problems([str(run.CONFIG_DIR), *asked.folders]):
             raise UserError(mistakes([*problems, *unreadable]))
@@ -234,7 +234,7 @@ class Sweep:
                 try:
                     config = read_config(compose("config", words), run.Config, words, elsewhere=True)
                 except UserError as error:
-                    found = sentences(error)
+                    found = error.problems
                 except (HydraException, YAMLError) as error:
                     found = [" ".join(str(error).split())]
                 else:
@@ -243,7 +243,7 @@ class Sweep:
                 if found:
                     break
         if problems:
-            raise UserError(mistakes(problems))
+            raise UserError(mistakes(problems), problems)
         root = next((Path(config.paths.root) for config in self.configs.values()), Path())
         self.root, self.folder = root, root / "sweeps" / asked.name
         try:

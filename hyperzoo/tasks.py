@@ -30,7 +30,7 @@ def configure(*words: str) -> Config:
         UserError: with all mistakes at once.
     """
     if problems := command_line_problems(words, CONFIG_DIR, kind=Config):
-        raise UserError(mistakes(problems))
+        raise UserError(mistakes(problems), problems)
     with composing(CONFIG_DIR):
         return read_config(compose("config", list(words)), Config, words)
 
@@ -103,7 +103,7 @@ def _of_task(task: str, given: tuple[str | Config, ...]) -> Config:
     assert isinstance(config, Config)
     config = replace(config, task=configure(f"task={task}").task)
     if problems := [problem for check in config.task.check for problem in resolve_name(check)(config)]:
-        raise UserError(mistakes(problems))
+        raise UserError(mistakes(problems), problems)
     return config
 
 

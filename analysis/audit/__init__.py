@@ -1,1 +1,1 @@
-"""TODO"""
+"""Whether networks are new: `novelty`."""

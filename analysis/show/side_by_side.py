@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.measures.maps import COLUMNS, clustering, draw_map, factors_of
+from analysis.measures.maps import clustering, factors_of
 from analysis.measures.summary import WORDS
 from analysis.show.card import quartile_box
 from analysis.show.figures import COLOURS, STYLE
-from analysis.zoo_analysis import shown_measures, shown_neighbours, shown_probes
+from analysis.show.maps import COLUMNS, draw_map
+from analysis.show.zoo_tables import shown_measures, shown_neighbours, shown_probes
 from zoo.base.files import reading
 from zoo.base.names import FACTORS, NAMED_FACTORS
 from zoo.store.manifest import read_listed

@@ -11,19 +11,15 @@ from scipy.spatial.distance import pdist
 import run
 from analysis.benchmark.prediction import PUBLISHED, across_table, check, early_table, probe_epochs, probes_table
 from analysis.benchmark.probes import ridge, split_of
-from analysis.measures.maps import alike, map_figure
+from analysis.measures.maps import alike
 from analysis.measures.summary import Measures, measure, viable
 from analysis.show import side_by_side
 from analysis.show.card import pairs_figure
+from analysis.show.maps import map_figure
 from analysis.show.report import write_report
 from analysis.show.side_by_side import analysed
-from analysis.zoo_analysis import (
-    analyse_zoo,
-    measures_table,
-    shown_across,
-    shown_measures,
-    shown_probes,
-)
+from analysis.show.zoo_tables import shown_across, shown_measures, shown_probes
+from analysis.zoo_analysis import analyse_zoo, measures_table
 from tests.integration.test_command_line import problems
 from tests.integration.test_hyperrep import TINY, ZOO
 from tests.integration.test_train_zoo import configure, train

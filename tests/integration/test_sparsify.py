@@ -13,7 +13,8 @@ from rich.console import Console
 import run
 from analysis.show.report import write_report
 from analysis.show.results import rich_table
-from analysis.zoo_analysis import analyse_zoo, shown_sparsity
+from analysis.show.zoo_tables import shown_sparsity
+from analysis.zoo_analysis import analyse_zoo
 from tests.integration.test_command_line import problems
 from tests.integration.test_train_zoo import configure, hashes, train
 from tests.populations import copied

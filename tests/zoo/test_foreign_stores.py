@@ -88,7 +88,7 @@ def do(root: Path, *words: str) -> None:
         config.paths.root, config.overrides = str(root), [f"paths.root={root}", *config.overrides]
         problems = [problem for check in config.task.check for problem in resolve_name(check)(config)]
         if problems:
-            raise UserError(mistakes(problems))
+            raise UserError(mistakes(problems), problems)
         for function in config.task.run:
             resolve_name(function)(config)
 

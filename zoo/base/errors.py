@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from zoo.base.text import printable
@@ -15,10 +15,14 @@ class UserError(Exception):
     The message is complete by itself (what, what it was, what is allowed, what to do). The command line prints
     it without a traceback and exits with a code other than 0. Control characters in it, of a file's name or text, are written
     out, so that no terminal obeys them.
+
+    Attributes:
+        problems: where a message tells of several, each by itself; else the message.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, problems: Sequence[str] | None = None) -> None:
         super().__init__(printable(message))
+        self.problems = [str(self)] if problems is None else list(map(printable, problems))
 
 
 def refusal(error: BaseException, where: object) -> str | None:

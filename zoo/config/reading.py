@@ -55,7 +55,7 @@ def read_config(
         )
     problems = problems or [problem for check in config.task.check for problem in resolve_name(check)(config)]
     if problems:
-        raise UserError(mistakes(problems))
+        raise UserError(mistakes(problems), problems)
     return config
 
 
@@ -67,21 +67,16 @@ def derive(config: C, *words: str) -> C:
     Raises:
         UserError: as `read_config`, or if Hydra cannot compose it.
     """
-    overrides = _joined(config, words)
+    overrides = joined(config, words)
     try:
         return read_config(compose("config", overrides), type(config), overrides)
     except HydraException as error:
         raise UserError(f"{' '.join(words)}: {error}") from error
 
 
-def _joined(config: Config, words: typing.Sequence[str]) -> list[str]:
+def joined(config: Config, words: typing.Sequence[str]) -> list[str]:
     """The words of the command line and further ones, of each key the last."""
     return list({word.split("=")[0].lstrip("+"): word for word in (*config.overrides, *words)}.values())
-
-
-def sentences(error: UserError) -> list[str]:
-    """The mistakes that an error tells, one by one."""
-    return [line.removeprefix("- ") for line in str(error).splitlines() if "othing was started" not in line]
 
 
 def mistakes(problems: list[str]) -> str:

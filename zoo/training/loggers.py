@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
-from zoo import Zoo
 from zoo.base.errors import UserError
 from zoo.config.sections import Config
+from zoo.store.zoo import Zoo
 
 log = logging.getLogger(__name__)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from zoo import Zoo
 from zoo.base.errors import UserError
 from zoo.config.sections import Config
 from zoo.config.typed import MOST_NAMES
 from zoo.images.data import ImageData, load_images
+from zoo.store.zoo import Zoo
 
 
 def read_images(config: Config) -> ImageData:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from zoo import Zoo
 from zoo.base.console import console
+from zoo.store.zoo import Zoo
 
 
 def print_summary(zoo: Zoo) -> None:

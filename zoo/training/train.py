@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from pytorch_lightning.loggers import Logger
 
-from zoo import Zoo
 from zoo.base.console import console
 from zoo.base.errors import UserError
 from zoo.config.combinations import architecture, training_conditions
@@ -25,6 +24,7 @@ from zoo.images.data import ImageData
 from zoo.networks.architecture import Architecture
 from zoo.store.block import Block
 from zoo.store.writer import create_zoo, drop_damaged_manifest, finalise
+from zoo.store.zoo import Zoo
 from zoo.training.description import describe
 from zoo.training.fitting import fit
 from zoo.training.loggers import close, log_population, zoo_loggers
