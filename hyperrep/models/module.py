@@ -6,6 +6,7 @@ import json
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -56,7 +57,7 @@ class StatesData(pl.LightningDataModule):
         super().__init__()
         self.states, self.size, self.seed, self.module = states, config.optimizer.batch_size, config.seed, module
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Row numbers, int64 [batch]; a last batch too small for batch norm and contrast is left out."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.module.done)
         batches = torch.randperm(len(self.states.weights), generator=generator).split(self.size)

@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 
 from zoo.base.console import Progress
 

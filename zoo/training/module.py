@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ class PopulationModule(pl.LightningModule):
     def configure_optimizers(self) -> None:
         """None: every model has its own inside the engine."""
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Any]:
         """The steps of an epoch as ranges (first, last)."""
         steps = self.engine.steps_per_epoch
         size = math.ceil(steps / CHUNKS)
