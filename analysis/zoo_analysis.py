@@ -18,7 +18,8 @@ import pandas as pd
 from analysis.benchmark.prediction import PUBLISHED, across_table, check, early_table, probes_table
 from analysis.config import Config
 from analysis.measures.maps import FEWEST_STATES, alike, weights_map
-from analysis.measures.summary import Measures, measure, performance, sparsity
+from analysis.measures.summary import measure, performance, sparsity
+from analysis.measures.table import Measures
 from analysis.show.card import pairs_figure, performance_figure, write_cards
 from analysis.show.maps import map_figure
 from analysis.show.results import rich_table
@@ -27,9 +28,9 @@ from zoo import Zoo
 from zoo.base.console import console
 from zoo.base.errors import UserError
 from zoo.base.names import FACTORS
+from zoo.config.recorded import command
 from zoo.images.data import ImageData
 from zoo.store.manifest import write_listed
-from zoo.training.description import command
 from zoo.training.opening import open_zoo, zoo_images
 
 BINS = 100  # of distributions over pairs

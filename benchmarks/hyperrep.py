@@ -25,8 +25,7 @@ from population import architecture, images
 
 import run
 from hyperrep.models.module import AutoencoderModule
-from hyperrep.states import States
-from hyperrep.training import in_batches
+from hyperrep.states import States, in_batches
 from run import CONFIG_DIR
 from zoo.config.reading import read_config
 

@@ -10,9 +10,8 @@ import torch
 
 from hyperrep.config import Config
 from hyperrep.models.stored import hyperrep_folder, load_autoencoder
-from hyperrep.states import permutations_like, read_states, zoo_permutations
+from hyperrep.states import in_batches, permutations_like, read_states, zoo_permutations
 from hyperrep.symmetry import Permutations
-from hyperrep.training import in_batches
 from zoo import Zoo
 from zoo.networks.architecture import Architecture
 from zoo.training.opening import open_zoo, zoo_images

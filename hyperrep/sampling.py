@@ -19,13 +19,14 @@ from hyperrep.config import Config
 from hyperrep.models.autoencoder import Autoencoder
 from hyperrep.models.stored import autoencoder_hash, hyperrep_folder, load_autoencoder, trained_description
 from hyperrep.samplers import Anchors, Sampler, anchors_in_words, fit_sampler, sampler_class, selected
-from hyperrep.states import States, read_states
-from hyperrep.training import in_batches
+from hyperrep.states import States, in_batches, read_states
 from zoo import Zoo
 from zoo.base.console import Progress, console
 from zoo.base.errors import UserError
 from zoo.base.files import locked
 from zoo.base.names import FACTORS, SCORES
+from zoo.base.versions import versions
+from zoo.config.recorded import command
 from zoo.engines.engine import untrained
 from zoo.engines.evaluation import Networks, predictions
 from zoo.images.data import ImageData
@@ -33,11 +34,10 @@ from zoo.networks.architecture import Architecture
 from zoo.networks.copies import copied
 from zoo.store.stored import CLASS_ACCURACY
 from zoo.store.writer import create_zoo, drop_damaged_manifest, finalise
-from zoo.training.description import command, versions
-from zoo.training.module import epoch_metrics
 from zoo.training.opening import open_zoo, zoo_images
 from zoo.training.spec import deal_splits
 from zoo.training.start import TRAINING_FACTORS
+from zoo.training.states import epoch_metrics
 from zoo.training.summary import print_summary
 
 log = logging.getLogger(__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -175,3 +176,8 @@ def permutations_like(
 def _pictures(images: ImageData, mode: str) -> Tensor | None:
     """The images on which neurons are compared, for the modes that compare them there."""
     return images.normalise(images.train.pixels[:MATCHING_IMAGES].to("cpu")) if mode == "activations" else None
+
+
+def in_batches(function: Any, values: Tensor, size: int = 500) -> Tensor:
+    """`function` of a long batch, a part at a time."""
+    return torch.cat([function(part) for part in values.split(size)])

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
 from rich.table import Table
-from torch import Tensor
 
 from hyperrep.config import AutoencoderConfig, Config
 from hyperrep.models.autoencoder import Autoencoder
 from hyperrep.models.losses import r_squared
 from hyperrep.models.module import AutoencoderModule, StatesData
 from hyperrep.models.stored import describe, hyperrep_folder, load_autoencoder
-from hyperrep.states import SPLITS, States, read_states
+from hyperrep.states import SPLITS, States, in_batches, read_states
 from zoo import Zoo
 from zoo.base.console import Progress, console
 from zoo.base.errors import UserError
@@ -90,11 +88,6 @@ def _train(module: AutoencoderModule, states: States, epochs: int, config: Confi
 
 
 @torch.no_grad()
-def in_batches(function: Any, values: Tensor, size: int = 500) -> Tensor:
-    """`function` of a long batch, a part at a time."""
-    return torch.cat([function(part) for part in values.split(size)])
-
-
 def reconstruction_results(
     autoencoder: Autoencoder, arch: Architecture, states: dict[str, States], images: ImageData, engine: EngineConfig
 ) -> pd.DataFrame:

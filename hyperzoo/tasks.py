@@ -18,7 +18,7 @@ from zoo.config.command_line import command_line_problems
 from zoo.config.reading import composing, mistakes, read_config
 
 if TYPE_CHECKING:
-    from analysis.audit.novelty import Audit
+    from analysis.audit.findings import Audit
     from hyperrep.models.autoencoder import Autoencoder
     from zoo import Zoo
 

@@ -10,10 +10,10 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from scipy.spatial.distance import squareform
 
 from zoo import Zoo
 from zoo.base.console import console
+from zoo.base.lazy import distance
 from zoo.base.names import FACTORS
 
 EPOCHS = 12  # at most, evenly spaced, the last among them
@@ -68,7 +68,7 @@ def alike(distances: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     labels, n = labels[known], int(known.sum())
     if n < 2:
         return float("nan"), float("nan")
-    square = squareform(distances)[np.ix_(known, known)]
+    square = distance.squareform(distances)[np.ix_(known, known)]
     np.fill_diagonal(square, np.inf)  # nobody is its own neighbour
     count = min(NEIGHBOURS, n - 1)
     nearest = np.argpartition(square, count - 1, axis=1)[:, :count]

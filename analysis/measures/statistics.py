@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+
+from zoo.base.lazy import stats
 
 QUANTILES = (0.0, 0.05, 0.3, 0.5, 0.7, 0.95, 1.0)
 CONFIDENCE = 0.95

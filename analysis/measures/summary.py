@@ -6,7 +6,6 @@ All of it is measured at one epoch, on models that are viable there. Measures of
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ import torch
 from analysis.config import Config
 from analysis.measures.agreement import pairwise_disagreement
 from analysis.measures.cka import grams, pairwise_cka
+from analysis.measures.table import Measures, _in_words
 from analysis.measures.weights import inner_products, pairwise_cosine, pairwise_l2
 from zoo import Zoo
 from zoo.base.errors import UserError
@@ -24,50 +24,6 @@ from zoo.images.data import ImageData
 from zoo.store.tables import absent
 
 BYTES_AT_ONCE = 2**30  # of weights
-
-# The columns of Table 2.
-WORDS = {"accuracy": "test accuracy", "agreement": "agreement κ", "cka": "CKA, mean over layers", "weights": "weights",
-         "l2": "ℓ2 distance / mean norm", "cosine": "cosine distance"}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Measures:
-    """A zoo at one epoch.
-
-    Attributes:
-        epoch: which.
-        models: ids of the viable models, n of them; all else is of these.
-        left_out: how many are not viable, by the reason, in words: a weight or the test loss is not finite, a weight is beyond
-            the threshold, or (imported ones) the state is not on record or their activation is not one of `ACTIVATIONS`. Reasons
-            without models are not in.
-        accuracy: on the test images: float64 [n] in [0, 1]; nan where an imported model's is not known.
-        weights_mean, weights_std: over all weights of all models (ddof 0).
-        pairs: for each pair of models, float32 [n (n - 1) / 2]: "agreement" (share of test images with the same predicted
-            class), "cka" (mean over layers) and "cka 1", "cka 2", … (each activation's output, the logits last; none of
-            these for a module), "l2" and "cosine".
-    """
-
-    epoch: int
-    models: np.ndarray
-    left_out: dict[str, int]
-    accuracy: np.ndarray
-    weights_mean: float
-    weights_std: float
-    pairs: dict[str, np.ndarray]
-
-    @property
-    def not_viable(self) -> str:
-        """How many models are left out and why, in words."""
-        return _in_words(self.left_out)
-
-    def row(self) -> dict[str, tuple[float, float]]:
-        """Means and standard deviations (ddof 0) of the columns of Table 2, in its units, which are %."""
-        found = {"accuracy": self.accuracy[np.isfinite(self.accuracy)], **self.pairs}
-        row = {
-            name: (100 * float(v.mean()), 100 * float(v.std())) if len(v) else (np.nan, np.nan)
-            for name, v in found.items()
-        }
-        return row | {"weights": (100 * self.weights_mean, 100 * self.weights_std)}
 
 
 def viable(largest: np.ndarray, threshold: float | None) -> tuple[np.ndarray, np.ndarray]:
@@ -109,10 +65,6 @@ def viable_models(zoo: Zoo, epoch: int, threshold: float | None) -> tuple[np.nda
         why = _in_words(counts)
         raise UserError(f"zoo {zoo.name!r}: no model is viable at epoch {epoch} ({why}); see analysis.weight_threshold")
     return ids[finite & within & known], counts
-
-
-def _in_words(left_out: dict[str, int]) -> str:
-    return " and ".join(f"{n} {reason}" for reason, n in left_out.items()) or "none"
 
 
 def measure(zoo: Zoo, images: ImageData, config: Config, epoch: int | None = None) -> Measures:

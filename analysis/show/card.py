@@ -13,7 +13,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 
-from analysis.measures.summary import WORDS, Measures
+from analysis.measures.table import WORDS, Measures
 from analysis.show.figures import COLOURS, STYLE, svg
 from analysis.show.results import markdown
 from zoo import Zoo

@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 from jinja2 import Environment, FileSystemLoader
 
-from analysis.audit.novelty import VERDICTS, read_audit
+from analysis.audit.findings import VERDICTS, read_audit
 from analysis.show import side_by_side
 from analysis.show.figures import figures, svg
 from analysis.show.results import abouts, read_about, read_results, tables
@@ -24,8 +24,8 @@ from zoo.base.console import console
 from zoo.base.errors import UserError
 from zoo.base.files import write_file
 from zoo.base.names import is_name
+from zoo.base.versions import version_of
 from zoo.config.sections import Config
-from zoo.training.description import version_of
 
 SECTIONS = {
     "init": ("Sampled networks as initialisations", "Test accuracy at epoch 0 and while networks are fine-tuned, beside models "

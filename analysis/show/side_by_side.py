@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.measures.maps import clustering, factors_of
-from analysis.measures.summary import WORDS
+from analysis.measures.table import WORDS
 from analysis.show.card import quartile_box
 from analysis.show.figures import COLOURS, STYLE
 from analysis.show.maps import COLUMNS, draw_map

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.measures.maps import NEIGHBOURS
-from analysis.measures.summary import WORDS, Measures
+from analysis.measures.table import WORDS, Measures
 
 SPARSITY_EPOCHS = 4  # that are shown: as many as a console of 80 columns has room for
 

@@ -17,11 +17,12 @@ from hyperrep.checks import hyperrep_problems
 from hyperrep.config import COMPARISONS, Config
 from zoo import Zoo
 from zoo.base.errors import UserError
+from zoo.base.versions import version_of
 from zoo.config.combinations import folder_problems
 from zoo.config.command_line import derived_problems
+from zoo.config.recorded import command
 from zoo.config.typed import did_you_mean
 from zoo.store.manifest import write_listed
-from zoo.training.description import command, version_of
 
 # One row a measured number. x: what a comparison varies beside epochs (ensemble size, noise, place on a path), else NaN.
 COLUMNS = ["method", "dataset", "epoch", "model", "x", "metric", "value"]

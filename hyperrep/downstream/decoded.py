@@ -13,8 +13,7 @@ from hyperrep.config import Config
 from hyperrep.downstream.stages import ensure_zoo, perform
 from hyperrep.models.autoencoder import Autoencoder
 from hyperrep.models.stored import autoencoder_hash, hyperrep_folder, load_autoencoder
-from hyperrep.states import States, read_states
-from hyperrep.training import in_batches
+from hyperrep.states import States, in_batches, read_states
 from zoo import Zoo
 from zoo.base.errors import UserError
 from zoo.config.reading import derive

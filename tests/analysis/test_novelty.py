@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.audit.novelty import compare, equally_accurate, finite_mean, overlaps, verdict
+from analysis.audit.findings import verdict
+from analysis.audit.novelty import compare, equally_accurate, finite_mean, overlaps
 
 IMAGES, CLASSES = 400, 10
 LABELS = np.random.default_rng(0).integers(0, CLASSES, IMAGES)

@@ -12,7 +12,8 @@ import run
 from analysis.benchmark.prediction import PUBLISHED, across_table, check, early_table, probe_epochs, probes_table
 from analysis.benchmark.probes import ridge, split_of
 from analysis.measures.maps import alike
-from analysis.measures.summary import Measures, measure, viable
+from analysis.measures.summary import measure, viable
+from analysis.measures.table import Measures
 from analysis.show import side_by_side
 from analysis.show.card import pairs_figure
 from analysis.show.maps import map_figure
@@ -421,7 +422,8 @@ def test_models_without_an_order_are_embedded_as_they_are(root):
     """A model that fails before the epoch at which neurons are matched, of the own zoo and of another."""
     from hyperrep.features import embeddings
     from hyperrep.models.stored import hyperrep_folder, load_autoencoder
-    from hyperrep.training import in_batches, train_hyperrep
+    from hyperrep.states import in_batches
+    from hyperrep.training import train_hyperrep
 
     zoo = Zoo.open(root / "zoos" / "digits_seed")
     model = int(zoo.models.query("split == 'test'")["model_id"].iloc[0])

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis.audit.novelty import Audit, audit, audit_population
+from analysis.audit.findings import Audit
+from analysis.audit.novelty import audit, audit_population
 from analysis.show.report import LeftOut, _audits
 from hyperrep.samplers import Sampler
 from hyperrep.sampling import sample_population

@@ -86,7 +86,7 @@ def test_initialisation(root):
 
 def test_what_is_there_is_used(root, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in (root / "zoos").rglob("weights/**/*")}
-    for name in ("hyperrep.sampling.draw", "analysis.audit.novelty.audit", "zoo.training.train.train_block"):
+    for name in ("hyperrep.sampling.draw", "analysis.audit.novelty.audit", "zoo.training.train._train_block"):
         monkeypatch.setattr(name, None)
     do(root, "task=downstream", "downstream.epochs=2", "downstream.reported=[0,2]")
     assert {path: path.stat().st_mtime_ns for path in (root / "zoos").rglob("weights/**/*")} == before

@@ -21,12 +21,12 @@ from tests.wandb_log import read_run
 from zoo import Zoo
 from zoo.base.console import duration
 from zoo.base.errors import UserError
+from zoo.base.versions import version_of, versions
 from zoo.config.combinations import architecture
 from zoo.config.reading import read_config
 from zoo.config.sections import Config
 from zoo.engines.fused_engine import FusedEngine
 from zoo.networks.initialization import initial_module
-from zoo.training.description import version_of, versions
 from zoo.training.opening import open_zoo
 from zoo.training.plan import Pace, estimate, measure_pace, plan_zoo
 from zoo.training.train import train_zoo, zoo_models

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     import torch.nn.functional as F
+    from scipy import stats
+    from scipy.spatial import distance
     from torch import nn
 else:
 
@@ -22,5 +24,6 @@ else:
             return getattr(import_module(self._name), attribute)
 
     np, torch, nn, F = map(Lazy, ("numpy", "torch", "torch.nn", "torch.nn.functional"))
+    stats, distance = map(Lazy, ("scipy.stats", "scipy.spatial.distance"))
 
-__all__ = ["F", "nn", "np", "torch"]
+__all__ = ["F", "distance", "nn", "np", "stats", "torch"]

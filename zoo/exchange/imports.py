@@ -25,7 +25,9 @@ from zoo.base.console import console
 from zoo.base.errors import UserError
 from zoo.base.files import write_file
 from zoo.base.names import FACTORS, NAMED_FACTORS, SCORES, SPLITS, WEIGHT_MAX_ABS, WHOLE
+from zoo.base.versions import versions
 from zoo.config.combinations import architecture
+from zoo.config.recorded import command
 from zoo.config.sections import Config
 from zoo.exchange.raw import Trial, epochs_in_words, find_trials, take_accuracies
 from zoo.exchange.raw_states import begin_reading, is_variational, read_optimizer, read_state, read_states, vectors
@@ -37,12 +39,11 @@ from zoo.store.stored import CLASS_ACCURACY
 from zoo.store.writer import create_zoo, drop_damaged_manifest, finalise
 from zoo.store.zoo import Zoo
 from zoo.training.accuracy_check import MOST_APART, accuracies_apart
-from zoo.training.description import command, versions
-from zoo.training.module import training_protocol
 from zoo.training.opening import read_images
 from zoo.training.progress import PopulationProgress
 from zoo.training.sparsify import store_masked
 from zoo.training.spec import deal_splits
+from zoo.training.states import training_protocol
 from zoo.training.summary import print_summary
 from zoo.training.train import MODELS_ON_CPU
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
 from zoo.base.names import SCORES
+from zoo.base.versions import versions
+from zoo.config.recorded import command
 from zoo.config.sections import Config
 from zoo.engines.engine import ADAM_BETAS, ADAM_EPS, MOMENTUM
-from zoo.engines.make import CLASSES
+from zoo.engines.make import engine_class
 from zoo.images.data import ImageData
 from zoo.networks.architecture import Architecture
 from zoo.networks.initialization import BIAS
 from zoo.store.stored import CLASS_ACCURACY
-from zoo.training.module import sparsity, training_protocol
 from zoo.training.start import Start
-
-OF_THIS_MACHINE = ("paths.", "logger", "engine.threads", "zoo.shard")  # overrides that change nothing of what is made
+from zoo.training.states import sparsity, training_protocol
 
 
 def describe(config: Config, arch: Architecture, data: ImageData, start: Start | None = None) -> dict[str, Any]:
@@ -40,7 +38,7 @@ def describe(config: Config, arch: Architecture, data: ImageData, start: Start |
     engine: dict[str, Any] = {"name": config.engine.name, "device": device.type}
     if config.engine.name == "torch":
         engine["lanes"] = config.engine.lanes
-    if (processor := CLASSES[config.engine.name].processor(device)) is not None:
+    if (processor := engine_class(config.engine.name).processor(device)) is not None:
         engine["processor"] = processor
     spec = {"kind": zoo.kind, "grid": asdict(zoo.grid), "seeds": asdict(zoo.seeds), "split_seed": zoo.split_seed}
     return {
@@ -83,24 +81,3 @@ CONSTANTS = {
     "sgd": {"momentum": MOMENTUM, "nesterov": False, "weight_decay": "L2, added to the gradient"},
     "random_numbers": "Philox4x32-10",
 }
-
-
-def versions() -> dict[str, str]:
-    """The versions of what makes a zoo, as zoo.json records them."""
-    return {name: version_of(name) for name in ("hyperzoo", "torch", "numpy", "numba", "llvmlite", "pytorch-lightning")}
-
-
-def version_of(package: str) -> str:
-    """The version of an installed package. hyperzoo itself need not be installed: `python run.py` works in its folder."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def command(config: Config, *also: str) -> str:
-    """The command that makes it again, without the overrides that concern this machine only or begin with one of `also`."""
-    kept = [
-        shlex.quote(override) for override in config.overrides if not override.startswith((*OF_THIS_MACHINE, *also))
-    ]
-    return " ".join(["python run.py", *kept])

@@ -8,15 +8,17 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import pandas as pd
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from zoo.base.errors import UserError
 from zoo.config.sections import Config
 from zoo.store.zoo import Zoo
+
+if TYPE_CHECKING:  # Lightning takes seconds to import, and is not needed where nothing is logged
+    from pytorch_lightning.loggers import Logger, WandbLogger
 
 log = logging.getLogger(__name__)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -36,8 +38,14 @@ def zoo_loggers(config: Config, zoo: Zoo) -> list[Logger]:
     return loggers
 
 
+def _is_of_wandb(logger: Logger) -> TypeGuard[WandbLogger]:
+    from pytorch_lightning.loggers import WandbLogger
+
+    return isinstance(logger, WandbLogger)
+
+
 def _begin(logger: Logger) -> None:
-    if isinstance(logger, WandbLogger):
+    if _is_of_wandb(logger):
         logger.experiment.define_metric("zoo/*", step_metric="epoch")
 
 
@@ -48,7 +56,7 @@ def tell(loggers: list[Logger], something: Callable[[Logger], Any]) -> None:
             something(logger)
         except Exception as error:  # a full disk, or W&B's service is gone, which has many errors of its own
             loggers.remove(logger)
-            name = "W&B" if isinstance(logger, WandbLogger) else "the curves' file"
+            name = "W&B" if _is_of_wandb(logger) else "the curves' file"
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             log.warning("%s cannot be written to (%s): what is still to be done is done without", name, reason)
 
@@ -63,9 +71,11 @@ def make_loggers(config: Config, name: str, job_type: str, identity: str) -> lis
         identity: what it is about: one W&B run each, which a later call goes on with.
     """
     root = Path(config.paths.root)
+    if config.logger.name == "none":
+        return []
+    from pytorch_lightning.loggers import CSVLogger, WandbLogger
+
     match config.logger.name:
-        case "none":
-            return []
         case "csv":
             return [CSVLogger(root / "logs", name=name)]
     import wandb
@@ -131,14 +141,14 @@ def _log_population(zoo: Zoo, logger: Logger, artifact: str) -> None:
     metrics = zoo.metrics
     for epoch, rows in metrics.groupby("epoch"):
         point: dict[str, Any] = {f"zoo/{k}": v for k, v in curve_point(rows).items()} | {"epoch": int(str(epoch))}
-        if isinstance(logger, WandbLogger):
+        if _is_of_wandb(logger):
             import wandb
 
             counts = np.histogram(rows["test_acc"].dropna(), bins=np.linspace(0, 1, 51))
             logger.experiment.log(point | {"zoo/test_acc/histogram": wandb.Histogram(np_histogram=counts)})
         else:
             logger.log_metrics(point, step=int(str(epoch)))
-    if isinstance(logger, WandbLogger):
+    if _is_of_wandb(logger):
         last = metrics[metrics["epoch"] == zoo.epochs[-1]].drop(columns=["epoch"])
         table = zoo.models.merge(last, on="model_id")
         # W&B cuts tables at 10,000 rows without a word; no published zoo comes near, but a user's may.
@@ -166,7 +176,7 @@ def close(loggers: list[Logger]) -> None:
 
 
 def _end(logger: Logger) -> None:
-    if isinstance(logger, WandbLogger):
+    if _is_of_wandb(logger):
         logger.experiment.finish()
     else:
         logger.finalize("success")

@@ -8,20 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.loggers import Logger
 from torch.utils.data import DataLoader
 
 from zoo.base.errors import UserError
-from zoo.config.sections import Config
-from zoo.engines.engine import Engine, Population, Protocol, Scores, initial_population
-from zoo.networks.architecture import Architecture
-from zoo.networks.pruning import schedule, zero_shares
+from zoo.engines.engine import Engine, Population, Scores
 from zoo.store.block import Block
-from zoo.store.stored import CLASS_ACCURACY
 from zoo.training.loggers import curve_point, tell
 from zoo.training.progress import PopulationProgress
 from zoo.training.start import Start
+from zoo.training.states import before_training, epoch_metrics, sparsity
 
 CHUNKS = 50  # pieces an epoch is trained in, so that progress shows and an interrupt is heard
 
@@ -113,33 +109,6 @@ class PopulationModule(pl.LightningModule):
         self.progress.committed(self.block, float(np.mean(val.accuracy if len(data.val) else test.accuracy)))
 
 
-def before_training(arch: Architecture, rows: pd.DataFrame, start: Start | None) -> Population:
-    """The models of some rows as they are at epoch 0."""
-    return initial_population(arch, rows) if start is None else start.population(rows)
-
-
-def epoch_metrics(train: Scores, val: Scores, test: Scores) -> dict[str, np.ndarray]:
-    """The metrics that every epoch of every zoo has: losses, accuracies, and test accuracy by class; [models] each."""
-    metrics: dict[str, np.ndarray] = {}
-    for split, scores in (("train", train), ("val", val), ("test", test)):
-        metrics |= {f"{split}_loss": scores.loss, f"{split}_acc": scores.accuracy}
-    return metrics | {f"{CLASS_ACCURACY}{c}": column for c, column in enumerate(test.class_accuracy.T)}
-
-
-def sparsity(weights: np.ndarray, arch: Architecture, protocol: Protocol) -> dict[str, np.ndarray]:
-    """The metrics of a zoo whose weights are dropped or pruned: their share, of all and of each layer; else none.
-
-    NaN for a model that is not finite.
-    """
-    found: dict[str, np.ndarray] = {}
-    if arch.variational:
-        found = {name: share.numpy() for name, share in arch.sparsity(torch.tensor(weights)).items()}
-    elif protocol.pruned:
-        found = zero_shares(weights, arch)
-    finite = np.isfinite(weights).all(axis=1)
-    return {name: np.where(finite, share, np.nan) for name, share in found.items()}
-
-
 def _stored_population(block: Block, epoch: int) -> Population:
     """A committed state with its optimiser state, to train on from."""
     state, optimizer = block.load(epoch), block.load_optimizer()
@@ -158,10 +127,3 @@ def _stored_population(block: Block, epoch: int) -> Population:
         optimizer.get("second_moment", np.zeros_like(weights)),
         optimizer["step"],
     )
-
-
-def training_protocol(config: Config) -> Protocol:
-    """How every model is trained."""
-    zoo = config.zoo
-    pruned = schedule(zoo.pruned.share, zoo.pruned.epochs) if zoo.pruned.share else ()
-    return Protocol(zoo.batch_size, zoo.epochs, zoo.schedule, zoo.divergence_rate, pruned)

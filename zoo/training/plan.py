@@ -23,8 +23,8 @@ from zoo.engines.make import make_engine
 from zoo.images.config import AugmentConfig
 from zoo.images.data import ImageData, Images
 from zoo.networks.architecture import Architecture
-from zoo.training.module import before_training
 from zoo.training.start import Start
+from zoo.training.states import before_training
 from zoo.training.train import MODELS_ON_CPU, zoo_models
 
 

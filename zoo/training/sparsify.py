@@ -19,12 +19,12 @@ from zoo.base.errors import UserError, naming
 from zoo.base.files import locked
 from zoo.config.combinations import folder_problems
 from zoo.config.reading import derive
+from zoo.config.recorded import command
 from zoo.config.sections import KINDS, Config
 from zoo.images.data import ImageData
 from zoo.store.writer import create_zoo, finalise
 from zoo.store.zoo import Zoo
 from zoo.training.accuracy_check import MOST_APART, accuracies_apart
-from zoo.training.description import command
 from zoo.training.opening import open_zoo, zoo_images
 from zoo.training.start import TRAINING_FACTORS
 from zoo.training.train import train_zoo
