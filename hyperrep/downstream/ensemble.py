@@ -69,8 +69,7 @@ def ensembles(
         if size <= len(logits):
             teams = [random.choice(len(logits), size, replace=False) for _ in range(given(config.downstream.repeats))]
             accuracy = [
-                _accuracy(logits[torch.from_numpy(team)], images, given(given(config.downstream.combine)))
-                for team in teams
+                _accuracy(logits[torch.from_numpy(team)], images, given(config.downstream.combine)) for team in teams
             ]
             place = {"epoch": epoch, "model": range(len(teams)), "x": float(size)}
             parts.append(tidy(method, images.name, "test_acc", value=accuracy, **place))

@@ -24,7 +24,7 @@ def compare(config: Config) -> pd.DataFrame:
         parts.append(
             trajectories(
                 method,
-                ensure_fine_tuned(config, ensure_population(config, words), given(given(config.downstream.epochs))),
+                ensure_fine_tuned(config, ensure_population(config, words), given(config.downstream.epochs)),
             )
         )
     return pd.concat(parts, ignore_index=True)

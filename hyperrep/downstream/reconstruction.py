@@ -33,7 +33,7 @@ def compare(config: Config) -> pd.DataFrame:
         decoded = known.decode(known.encode(test.weights))
         pair = [_stored(known, test.weights, "originals"), _stored(known, decoded, "reconstructions")]
         originals, reconstructions = (
-            ensure_fine_tuned(config, zoo, given(given(config.downstream.epochs)), *words) for zoo in pair
+            ensure_fine_tuned(config, zoo, given(config.downstream.epochs), *words) for zoo in pair
         )
         if not parts:
             parts.append(trajectories("originals", originals))

@@ -31,7 +31,7 @@ def compare(config: Config) -> pd.DataFrame:
         if not parts:
             parts.append(tidy("originals", dataset, "test_acc", epoch=last, model=ids, value=test.table["test_acc"]))
         embeddings = known.encode(test.weights)
-        for level in given(given(config.downstream.levels)):
+        for level in given(config.downstream.levels):
             decoded = known.decode(noisy(embeddings, level, config.seed))
             place = {"epoch": last, "model": ids, "x": level}
             parts.append(tidy(method, dataset, "test_acc", value=known.accuracy(decoded, test.table), **place))

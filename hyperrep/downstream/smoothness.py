@@ -27,21 +27,19 @@ def compare(config: Config) -> pd.DataFrame:
             along begin; each method's words make an autoencoder.
     """
     parts: list[pd.DataFrame] = []
-    early_epoch, last = given(given(config.downstream.from_epoch)), max(config.autoencoder.states)
+    early_epoch, last = given(config.downstream.from_epoch), max(config.autoencoder.states)
     for i_method, (method, words) in enumerate(config.downstream.populations.items()):
         known = ensure_representation(config, words, [early_epoch, last])
         first, final = (known.states["test"].at(epoch) for epoch in (early_epoch, last))
         both = sorted(set(first.table["model_id"]) & set(final.table["model_id"]))
         early, late = (_of(states.weights, states.table["model_id"], both) for states in (first, final))
         rows = final.table.set_index("model_id").loc[both].reset_index()
-        i, j = _pairs(rows["activation"].to_numpy(), given(given(config.downstream.pairs)), config.seed)
+        i, j = _pairs(rows["activation"].to_numpy(), given(config.downstream.pairs), config.seed)
         lines = {"along": (early, late, rows), "across": (late[i], late[j], rows.iloc[i].reset_index(drop=True))}
         for metric, (start, end, of) in lines.items():
             if i_method == 0:  # weights are the same whatever the autoencoder
-                parts += _line(
-                    "weights", metric, known, start, end, of, False, given(given(config.downstream.points)), last
-                )
-            parts += _line(method, metric, known, start, end, of, True, given(given(config.downstream.points)), last)
+                parts += _line("weights", metric, known, start, end, of, False, given(config.downstream.points), last)
+            parts += _line(method, metric, known, start, end, of, True, given(config.downstream.points), last)
     return pd.concat(parts, ignore_index=True)
 
 

@@ -41,7 +41,7 @@ def ensure_zoo(config: Config, *words: str) -> Zoo:
 
 def of_target(config: Config, *words: str) -> Config:
     """The configuration of the zoo that `downstream.target` names, with `downstream.target_words` and further words."""
-    named, own = config.downstream.target, given(given(config.downstream.target_words))
+    named, own = config.downstream.target, given(config.downstream.target_words)
     return derive(config, "task=zoo", f"zoo={named}", f"zoo.name={named}", *own, *words)
 
 

@@ -20,7 +20,7 @@ def compare(config: Config) -> pd.DataFrame:
         config: of the source; `downstream.target` is the target's `zoo=`, `downstream.epochs` of fine-tuning, 50 as
             published.
     """
-    epochs = given(given(config.downstream.epochs))
+    epochs = given(config.downstream.epochs)
     source = ensure_zoo(config)
     target = of_target(config)
     last = max(config.autoencoder.states)

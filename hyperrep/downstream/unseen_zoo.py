@@ -62,6 +62,6 @@ def compare(config: Config) -> pd.DataFrame:
                 logits = evaluated.outputs(images.test)
             place = {"epoch": last, "model": range(len(single)), "x": 1.0}
             parts.append(tidy(name, images.name, "test_acc", value=single, **place))
-            sizes = [size for size in given(given(config.downstream.sizes)) if size > 1]
+            sizes = [size for size in given(config.downstream.sizes) if size > 1]
             parts += ensembles(name, logits, sizes, images, last, config)
     return pd.concat(parts, ignore_index=True)

@@ -32,14 +32,14 @@ def compare(config: Config) -> pd.DataFrame:
         originals = known.states["test"].at(last).weights
         if not parts:
             parts += _densities(
-                "originals", known, originals.numpy(), originals.numpy(), given(given(config.downstream.bins)), last
+                "originals", known, originals.numpy(), originals.numpy(), given(config.downstream.bins), last
             )
         decoded = known.decode(known.encode(originals)).numpy()
         parts += _densities(
-            f"{method} reconstructions", known, decoded, originals.numpy(), given(given(config.downstream.bins)), last
+            f"{method} reconstructions", known, decoded, originals.numpy(), given(config.downstream.bins), last
         )
         drawn = ensure_population(config, words).weights(epochs=[0])[:, 0]
-        parts += _densities(method, known, drawn, originals.numpy(), given(given(config.downstream.bins)), 0)
+        parts += _densities(method, known, drawn, originals.numpy(), given(config.downstream.bins), 0)
     return pd.concat(parts, ignore_index=True)
 
 
