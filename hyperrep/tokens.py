@@ -98,9 +98,9 @@ def weights_and_biases(arch: Architecture) -> list[tuple[Slot, Slot]]:
         raise UserError(
             f"arch={arch.name}: has variances beside its weights; use its kept weights, the zoo of the same name with _masked"
         )
-    if not arch.is_chain:
+    if odd := dict.fromkeys(layer.form for layer in arch.layers if not layer.is_plain):
         raise UserError(
-            f"arch={arch.name}: has layers without bias or residual ways, for which tokens and symmetries are not defined here; "
+            f"arch={arch.name}: has {', '.join(odd)}, for which tokens and symmetries are not defined here; "
             "learn the weights of a plain chain, such as arch=cnn_s"
         )
     return list(zip(arch.layout[::2], arch.layout[1::2], strict=True))

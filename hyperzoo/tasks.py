@@ -15,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from run import CONFIG_DIR, Config, perform
 from zoo.base.errors import UserError
 from zoo.config.command_line import command_line_problems
-from zoo.config.reading import composing, mistakes, read_config
+from zoo.config.reading import composing, mistakes, own_folders, read_config
 
 if TYPE_CHECKING:
     from analysis.audit.findings import Audit
@@ -23,25 +23,26 @@ if TYPE_CHECKING:
     from zoo import Zoo
 
 
-def configure(*words: str) -> Config:
+def configure(*words: str, config_dir: str | Path | None = None) -> Config:
     """The configuration that words of the command line make, e.g. "zoo=mnist_seed" and "zoo.models=64".
+
+    Args:
+        words: of the command line.
+        config_dir: a folder of your own presets, beside those of conf/: what `--config-dir` is there.
 
     Raises:
         UserError: with all mistakes at once.
     """
-    if problems := command_line_problems(words, CONFIG_DIR, kind=Config):
+    own, folders = own_folders(words, None if config_dir is None else str(config_dir))
+    if problems := command_line_problems(own, CONFIG_DIR, kind=Config, folders=folders):
         raise UserError(mistakes(problems), problems)
-    with composing(CONFIG_DIR):
-        return read_config(compose("config", list(words)), Config, words)
+    with composing(CONFIG_DIR, folders):
+        return read_config(compose("config", own), Config, own)
 
 
-def run(*words: str) -> Any:
-    """Do what the command line does with these words; what its last step returns.
-
-    Raises:
-        UserError: as the command line's sentences.
-    """
-    return _done(configure(*words))
+def run(*words: str, config_dir: str | Path | None = None) -> Any:
+    """Do what the command line does with these words; what its last step returns. Arguments and errors as of `configure`."""
+    return _done(configure(*words, config_dir=config_dir))
 
 
 def open(zoo: str | Path, root: str | Path = "outputs", module: str | None = None) -> Zoo:
@@ -57,7 +58,12 @@ def open(zoo: str | Path, root: str | Path = "outputs", module: str | None = Non
     """
     from zoo import Zoo
 
-    return Zoo.open(zoo if (Path(zoo) / "zoo.json").exists() else Path(root) / "zoos" / zoo, module)
+    path = Path(zoo) if (Path(zoo) / "zoo.json").exists() else Path(root) / "zoos" / zoo
+    if not (path / "zoo.json").exists():
+        raise UserError(
+            f"there is no zoo {str(zoo)!r}, nor {path}: give its path, or root=…, the paths.root it was trained with"
+        )
+    return Zoo.open(path, module)
 
 
 def train(*given: str | Config) -> Zoo:

@@ -11,7 +11,7 @@ from hyperrep.config import SamplerConfig
 from hyperrep.samplers.sampler import KINDS, SPACES, Anchors, Sampler, top
 from zoo.base.errors import UserError, naming
 from zoo.base.plugins import find
-from zoo.config.typed import did_you_mean
+from zoo.config.typed import did_you_mean, typed
 
 __all__ = [
     "SAMPLERS", "Anchors", "Sampler", "anchors_in_words", "fit_sampler", "sampler_class",
@@ -89,6 +89,9 @@ def sampler_problems(config: SamplerConfig) -> list[str]:
     for name in given:
         if name not in options:
             problems.append(f"sampler.{name}: sampler={config.name} has no such option; it has: {has}")
+    for name, value in (config.options or {}).items():
+        if hints.get(name) in (int, float, str, bool):  # of others, the class itself may tell
+            typed(value, hints[name], options[name].metadata, f"sampler.options.{name}", problems)
     return problems
 
 

@@ -678,6 +678,7 @@ def test_a_class_of_the_user_is_a_sampler():
         (f"{__name__}.Nowhere", {"factor": 1.0}, "needs fit and sample, kind .independent or anchored. and space"),
         (f"{__name__}.Idle", {}, "needs fit and sample, kind"),
         (MINE, {}, "sampler.factor: is missing"),
+        (MINE, {"factor": "abc"}, "sampler.options.factor: got 'abc', which is not a number"),
         (MINE, {"factor": 1.0, "factr": 2}, "sampler.factr: .* has no such option; it has: factor, offset"),
     ],
 )

@@ -74,6 +74,17 @@ def test_values_of_a_configuration_may_be_changed(root, trained):
         hz.sample(config, "population.models=3")
 
 
+def test_presets_of_ones_own(tmp_path):
+    (tmp_path / "sampler").mkdir()
+    text = (ROOT / "conf" / "sampler" / "soup.yaml").read_text()
+    (tmp_path / "sampler" / "mine.yaml").write_text(text.replace("members: 10", "members: 3"))
+    for words, options in (
+        (["sampler=mine"], {"config_dir": tmp_path}),
+        (["sampler=mine", f"hydra.searchpath=[{tmp_path}]"], {}),
+    ):
+        assert hz.configure(*words, **options).sampler.members == 3
+
+
 def test_all_mistakes_are_told_at_once():
     with pytest.raises(UserError) as error:
         hz.run("zoo=mnist_sed", "zoo.epoch=3")

@@ -1,6 +1,8 @@
 """Architectures as descriptions: layout, modules and the forward pass of many models, against plain PyTorch."""
 
 import json
+import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -10,9 +12,13 @@ from hypothesis import strategies as st
 
 from tests.populations import architecture
 from zoo.base.errors import UserError
+from zoo.engines.choice import refusal
+from zoo.networks import layers
 from zoo.networks.architecture import Architecture
 from zoo.networks.initialization import METHODS, initial_module
 from zoo.networks.layers import ACTIVATIONS
+from zoo.networks.modules import Cut
+from zoo.store import schema
 
 
 class TinyNet(nn.Module):
@@ -224,3 +230,40 @@ def test_initial_distributions():
     assert draw("normal").std() == pytest.approx(1, rel=0.05)
     assert draw("kaiming_uniform").abs().max() == pytest.approx((6 / fan_in) ** 0.5, rel=0.01)
     assert draw("kaiming_normal").std() == pytest.approx((2 / fan_in) ** 0.5, rel=0.05)
+
+
+@dataclass(frozen=True)
+class Scale(layers.Layer):
+    """A feature map times a number: `{scale: factor}`."""
+
+    factor: float
+
+    word, form, name = "scale", "{scale: factor}", "scale"
+
+    def shape(self, given):
+        return given
+
+    def module(self, given, activation, dropout, branches=()):
+        return Cut(lambda x: self.factor * x)
+
+    def forward(self, h, run):
+        return self.factor * h
+
+
+def test_a_new_kind_of_layer_is_one_class(monkeypatch):
+    """It is trained, stored and read like the others; what does not know it says so."""
+    monkeypatch.setattr(layers, "LAYERS", (*layers.LAYERS, Scale))
+    arch = Architecture(
+        "scaled", (1, 9, 9), 3, [{"conv": 2, "kernel": 3}, {"scale": 0.5}, "activation", "flatten", {"linear": 3}]
+    )
+    modules = [initial_module(arch, seed, "kaiming_uniform", "tanh", 0.0) for seed in (1, 2)]
+    images = torch.randn(2, 5, 1, 9, 9)
+    together = arch.forward(torch.stack([arch.weights(module) for module in modules]), images, "tanh")
+    assert torch.allclose(together, torch.stack([module(x) for module, x in zip(modules, images)]), atol=1e-6)
+    schema._layers(arch.to_dict()["layers"], "arch.layers")
+    assert refusal("torch", arch, "cpu", False) is None
+    assert "it has {scale: factor}, which it does not know" in refusal("fused", arch, "cpu", False)
+    assert not arch.is_chain
+    for wrong in ("half", math.nan, None, [1]):
+        with pytest.raises(UserError, match="is no layer"):
+            layers.parse_layer({"scale": wrong})

@@ -143,7 +143,7 @@ def test_pouring():
 def test_what_needs_a_plain_chain_says_so(name):
     arch = architecture(name)
     for make in (Tokens, Permutations, lambda arch: align(torch.zeros(2, arch.n_parameters), arch, "weights")):
-        with pytest.raises(UserError, match="has layers without bias or residual ways"):
+        with pytest.raises(UserError, match="for which tokens and symmetries are not defined here"):
             make(arch)
 
 

@@ -109,7 +109,7 @@ def stages(arch: Architecture) -> list[Stage]:
             order = 1
         elif isinstance(layer, Flatten):
             continue  # a linear layer is a convolution over the whole map: nothing to do
-        elif not found:
+        elif not found and isinstance(layer, Pool | Activation | Dropout | Crop | Subsample):
             raise ValueError("it does not begin with a convolution or a linear layer")
         elif isinstance(layer, Pool):
             if order > 1 or (layer.size, layer.stride or 2) != (2, 2):
@@ -124,14 +124,18 @@ def stages(arch: Architecture) -> list[Stage]:
                 raise ValueError("there are two dropout layers in a row")
             found[-1].dropout, order = dropouts, 4
             dropouts += 1
-        else:
+        elif isinstance(layer, Crop | Subsample | Residual):
             raise ValueError("feature maps are cut outside a shortcut, or there is a block in a block")
+        else:
+            raise ValueError(f"it has {layer.form}, which it does not know")
         if ends:
             if shortcut.conv is None and shortcut.lanes != found[-1].lanes:
                 raise ValueError("a shortcut from the image must end with a convolution")  # its channels are not padded
             found[-1].shortcut, order = shortcut, 5  # nothing may follow in the stage
         found[-1].__post_init__()
         channels, lanes, size = found[-1].outputs, found[-1].lanes, found[-1].side
+    if not found:
+        raise ValueError("it has no layer with weights")
     last = found[-1]
     if last.activation or last.dropout is not None or last.pool or last.shortcut:
         raise ValueError("something follows the last linear layer")

@@ -1,7 +1,8 @@
 """The layers that a network may be described with. Each owns its form in YAML, its shapes, its module and its forward pass.
 
-A new kind of layer is a class here, entered in `LAYERS`. It works with `engine=torch` and `engine=loop` at once; the fused
-engine has to know it, too (`zoo.engines.stages`), or says that it does not.
+A new kind of layer is a class here, entered in `LAYERS`; its fields are what can be given in YAML. It works with `engine=torch`
+and `engine=loop` at once. The fused engine says that it does not know it, until `zoo.engines.stages` and `kernels` do; tokens
+and symmetries leave it out unless it says `is_plain`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_origin, get_type_hints
 
 from zoo.base.errors import UserError
 from zoo.base.lazy import F, nn, torch
@@ -34,7 +35,7 @@ class Layer(ABC):
     word: ClassVar[str]  # in YAML
     form: ClassVar[str]  # how it is written there, for whoever mistypes it
     name: ClassVar[str]  # of its modules: conv1, conv2 …
-    takes_map: ClassVar[bool] = True  # and no vector
+    needs_map: ClassVar[bool] = True  # whether it takes feature maps only, and no vectors
 
     def tensors(self, given: Shape, variational: bool) -> list[tuple[str, Shape]]:
         """Its parameters, in PyTorch's order: names and shapes.
@@ -69,8 +70,9 @@ class Layer(ABC):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it may be part of a chain: what tokens and symmetries need."""
-        return True
+        """Whether tokens and symmetries may take it for a link of a chain: it has a weight [out, in, …] with a bias [out] or
+        none at all, and if the channels of its input change places, those of its output do, too, and nothing else changes."""
+        return False
 
 
 class Run:
@@ -166,7 +168,7 @@ class Linear(Layer):
 
     features: int
 
-    word, form, name, takes_map = "linear", "{linear: features}", "fc", False
+    word, form, name, needs_map = "linear", "{linear: features}", "fc", False
 
     def tensors(self, given: Shape, variational: bool) -> list[tuple[str, Shape]]:
         """[out, in] and [out]; variances of the weights alone: biases are not noisy."""
@@ -194,6 +196,11 @@ class Linear(Layer):
             return torch.baddbmm(b[:, None], h, kept(w, v, LINEAR_LIMITS).transpose(1, 2))
         mean = torch.baddbmm(b[:, None], h, w.transpose(1, 2))
         return noisy(mean, h.square() @ variance(w, v, LINEAR_LIMITS).transpose(1, 2), noise)
+
+    @property
+    def is_plain(self) -> bool:
+        """Yes."""
+        return True
 
 
 # ------------------------------------------------------------------------------------------ layers without weights
@@ -231,7 +238,7 @@ class Pool(Layer):
 class Activation(Layer):
     """The non-linearity of the model (a generating factor of the zoo): `activation`."""
 
-    word, form, name, takes_map = "activation", "activation", "act", False
+    word, form, name, needs_map = "activation", "activation", "act", False
 
     def shape(self, given: Shape) -> Shape:
         """The same."""
@@ -245,12 +252,17 @@ class Activation(Layer):
         """Value by value."""
         return run.activation(h)
 
+    @property
+    def is_plain(self) -> bool:
+        """Yes."""
+        return True
+
 
 @dataclass(frozen=True)
 class Dropout(Layer):
     """Dropout with the model's probability (a generating factor of the zoo): `dropout`."""
 
-    word, form, name, takes_map = "dropout", "dropout", "drop", False
+    word, form, name, needs_map = "dropout", "dropout", "drop", False
 
     def shape(self, given: Shape) -> Shape:
         """The same."""
@@ -266,6 +278,11 @@ class Dropout(Layer):
         if mask is None:
             return h
         return h * (mask if h.dim() == 3 else mask.transpose(0, 1).reshape(h.shape))
+
+    @property
+    def is_plain(self) -> bool:
+        """Yes."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -286,6 +303,11 @@ class Flatten(Layer):
         """From maps of all models to vectors of each."""
         return h.reshape(run.n, run.models, -1).transpose(0, 1)
 
+    @property
+    def is_plain(self) -> bool:
+        """Yes."""
+        return True
+
 
 class _Cutting(Layer):
     """A layer that keeps a part of a feature map."""
@@ -303,11 +325,6 @@ class _Cutting(Layer):
     def forward(self, h: Tensor, run: Run) -> Tensor:
         """The same of each map."""
         return self.cut(h)
-
-    @property
-    def is_plain(self) -> bool:
-        """No."""
-        return False
 
 
 @dataclass(frozen=True)
@@ -351,7 +368,7 @@ class Residual(Layer):
     main: tuple[Layer, ...]
     shortcut: tuple[Layer, ...]
 
-    word, form, name, takes_map = "residual", "{residual: [layers], shortcut: [layers]}", "block", False
+    word, form, name, needs_map = "residual", "{residual: [layers], shortcut: [layers]}", "block", False
 
     @property
     def branches(self) -> dict[str, tuple[Layer, ...]]:
@@ -382,11 +399,6 @@ class Residual(Layer):
         main = run.follow(self.main, h)
         return main + run.follow(self.shortcut, h)
 
-    @property
-    def is_plain(self) -> bool:
-        """No."""
-        return False
-
 
 # ----------------------------------------------------------------------------------------------------------- YAML
 
@@ -405,7 +417,7 @@ def parse_layer(entry: Any) -> Layer:
             values = {own[0].name if key == kind.word else key: value for key, value in entry.items()}
             needed = {field.name for field in own if field.default is MISSING}
             known = {field.name for field in own}
-            if len(values) == len(entry) and needed <= set(values) <= known and _fit(values):
+            if len(values) == len(entry) and needed <= set(values) <= known and _fit(kind, values):
                 return kind(
                     **{
                         key: tuple(map(parse_layer, value)) if isinstance(value, list) else value
@@ -416,9 +428,15 @@ def parse_layer(entry: Any) -> Layer:
     raise UserError(f"arch.layers: {entry!r} is no layer; a layer is one of {forms} (sizes are whole and > 0)")
 
 
-def _fit(values: dict[str, Any]) -> bool:
-    """Whether values are sizes, flags or lists of layers, as the fields of these names take them."""
-    kinds: dict[str, type] = {"bias": bool, "main": list, "shortcut": list}
-    return all(
-        type(value) is kinds.get(name, int) and (type(value) is not int or value > 0) for name, value in values.items()
-    )
+def _fit(kind: type[Layer], values: dict[str, Any]) -> bool:
+    """Whether values are of the kinds of the fields of a layer: sizes above 0, other numbers, flags, lists of layers."""
+    hints = get_type_hints(kind)
+    return all(_fits(value, hints[name]) for name, value in values.items())
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    if get_origin(hint) is tuple:
+        return isinstance(value, list)
+    return bool(value > 0) if type(value) is int and hint is not bool else type(value) is hint

@@ -80,7 +80,7 @@ class Walk:
         for i, layer in enumerate(layers):
             where = f"arch={self.arch}: layer {i + 1} ({entries[i] if i < len(entries) else layer})"
             name = self._name(layer, prefix)
-            if layer.takes_map and len(given) != 3:
+            if layer.needs_map and len(given) != 3:
                 raise UserError(f"{where} needs a feature map, but the layers before it already gave a vector")
             tensors = layer.tensors(given, self.variational)
             self.tensors += [(f"{prefix}{name}.{of}", shape) for of, shape in tensors]

@@ -134,17 +134,18 @@ def plain(value: Any, key: str = "", depth: int = 0) -> None:
         _refuse(key, value, "finite")
 
 
-SIZE = _whole(1, 2**31)
+SIZE, NUMBER = _whole(1, 2**31), _number(-1e9, 1e9)
 
 
 def _layer(value: Any, key: str) -> None:
-    """An entry of arch.layers. What is a layer, `zoo.networks.architecture.parse_layer` says; here it is kinds and sizes."""
+    """An entry of arch.layers. What is a layer, `zoo.networks.layers.parse_layer` says; here it is kinds and sizes."""
     if isinstance(value, dict):
         for name, entry in value.items():
             if isinstance(entry, list):
                 _list(_layer, MOST_LAYERS)(entry, f"{key}.{name}")
             else:
-                (FLAG if name == "bias" else SIZE)(entry, f"{key}.{name}")
+                kind = FLAG if type(entry) is bool else NUMBER if type(entry) is float else SIZE
+                kind(entry, f"{key}.{name}")
     else:
         NAME(value, key)
 

@@ -33,4 +33,4 @@ def print_summary(zoo: Zoo) -> None:
         values = 100 * last["sparsity"].dropna()
         table.add_row("sparsity", f"{values.mean():.1f} ± {values.std(ddof=0):.1f} % of the weights, n = {len(values)}")
     console.print(table, highlight=False)
-    console.print(f'Open it with: from zoo import Zoo; zoo = Zoo.open("{zoo.path}")', highlight=False, soft_wrap=True)
+    console.print(f'Open it with: import hyperzoo as hz; zoo = hz.open("{zoo.path}")', highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`task=zoo` and `task=plan`: from a configuration to a finished zoo.
+"""`task=zoo`: from a configuration to a finished zoo.
 
 Read top-down: `train_zoo` makes or continues the store, and for each block of models lets Lightning drive an engine
 through the epochs that are still missing; every epoch is committed to the store before the next begins.
