@@ -33,7 +33,7 @@ from zoo.config.reading import read_config
 from zoo.config.sections import Config
 from zoo.engines.engine import Engine, Population, Protocol, initial_population
 from zoo.engines.loop_engine import LoopEngine
-from zoo.engines.make import CLASSES as ENGINES
+from zoo.engines.make import engine_class
 from zoo.images.data import ImageData, Images
 from zoo.training.opening import read_images
 from zoo.training.spec import model_table
@@ -104,7 +104,7 @@ def main() -> None:
         start = initial_population(arch, rows)
         judge = trajectory(LoopEngine(arch, rows, data, protocol, dtype=torch.float64), start)
         plain = trajectory(LoopEngine(arch, rows, data, protocol), start)
-        fused = trajectory(ENGINES["fused"](arch, rows, data, protocol), start)
+        fused = trajectory(engine_class("fused")(arch, rows, data, protocol), start)
         cells = []
         for ours, other in ((fused, judge), (plain, judge), (fused, plain)):
             for a, b, exact in zip(ours, other, judge, strict=True):

@@ -278,7 +278,7 @@ def engine_of(arch_name: str, lanes: int, options: Options) -> Any:
     from population import architecture, images, rows
 
     from zoo.engines.engine import Protocol, initial_population
-    from zoo.engines.make import CLASSES as ENGINES
+    from zoo.engines.make import engine_class
 
     arch = architecture(arch_name)
     train, rest = (2000, 100) if options.smoke else (50_000, 10_000)
@@ -286,7 +286,9 @@ def engine_of(arch_name: str, lanes: int, options: Options) -> Any:
     few = replace(data.val, pixels=data.val.pixels[:rest], labels=data.val.labels[:rest])
     data = replace(data, val=few, test=few)
     models = rows(lanes, "tanh", 0.0)
-    engine = ENGINES["torch"](arch, models, data, Protocol(10, MOST_EPOCHS, "constant"), options.device, lanes=lanes)
+    engine = engine_class("torch")(
+        arch, models, data, Protocol(10, MOST_EPOCHS, "constant"), options.device, lanes=lanes
+    )
     engine.load(initial_population(arch, models))
     return engine
 

@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from omegaconf import OmegaConf
 
 from zoo.engines.engine import Protocol, initial_population
-from zoo.engines.make import CLASSES as ENGINES
+from zoo.engines.make import engine_class
 from zoo.engines.simd import OPERATIONS
 from zoo.images.config import AugmentConfig
 from zoo.images.data import ImageData, Images
@@ -102,7 +102,7 @@ def engine(
     """Seconds a model-step and core of an engine."""
     table = rows(models, activation, dropout)
     rate = RATE if arch.variational else 0.0
-    made = ENGINES[name](arch, table, data, Protocol(BATCH, 2, "constant", rate), threads=threads)
+    made = engine_class(name)(arch, table, data, Protocol(BATCH, 2, "constant", rate), threads=threads)
     made.load(initial_population(arch, table))
     made.start_epoch(2)  # the first in which a divergence counts
 

@@ -24,13 +24,15 @@ from hydra import compose, initialize_config_dir
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import run
-import zoo.training as training
+from zoo.config.combinations import architecture
 from zoo.config.reading import read_config
 from zoo.engines.choice import choose
-from zoo.engines.make import CLASSES as ENGINES
+from zoo.engines.make import engine_class
 from zoo.images.config import AugmentConfig
 from zoo.images.data import ImageData, Images
 from zoo.store.block import Block
+from zoo.training import opening, train
+from zoo.training.module import PopulationModule
 
 
 def images(train: int, rest: int) -> ImageData:
@@ -75,29 +77,29 @@ def main() -> None:
         overrides += [f"engine.threads={options.threads}"] if options.threads else []
         config = read_config(compose("config", overrides), run.Config)
         data = images(options.train, options.evaluation)
-        training.load_images = lambda *args: data  # type: ignore[assignment]
-        engine = ENGINES[choose(config.engine.name, training.architecture(config), "cpu", False)]
+        opening.load_images = lambda *args: data  # type: ignore[assignment]
+        engine = engine_class(choose(config.engine.name, architecture(config), "cpu", False))
         seconds: dict[str, float] = {}
         for name, what in (("start_epoch", "batch orders"), ("train", "training"), ("evaluate", "evaluation")):
             setattr(engine, name, timed(getattr(engine, name), seconds, what))
         Block.commit = timed(Block.commit, seconds, "storing")  # type: ignore[method-assign]
-        begin, since = training.PopulationModule.begin, 0.0
+        begin, since = PopulationModule.begin, 0.0
 
-        def begin_then_measure(module: training.PopulationModule) -> None:
+        def begin_then_measure(module: PopulationModule) -> None:
             nonlocal since
             begin(module)
             seconds.clear()  # what epoch 0 took: compiling, and evaluating the training images too
             since = time.perf_counter()
 
-        train_block = training.train_block
+        train_block = train._train_block
 
         def measured_block(*args: Any) -> None:
             train_block(*args)
             seconds["whole"] = time.perf_counter() - since
 
-        training.PopulationModule.begin = begin_then_measure  # type: ignore[method-assign]
-        training.train_block = measured_block
-        training.train_zoo(config)
+        PopulationModule.begin = begin_then_measure  # type: ignore[method-assign]
+        train._train_block = measured_block
+        train.train_zoo(config)
     whole = seconds.pop("whole")
     seconds["logging, Lightning and the rest"] = whole - sum(seconds.values())
     print(f"\nengine={engine.name}, {options.models} models x {options.epochs} epochs in {whole:.1f} s, after epoch 0")

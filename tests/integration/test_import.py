@@ -558,7 +558,7 @@ import os, sys, time
 from pathlib import Path
 from concurrent.futures import ProcessPoolExecutor
 import multiprocessing
-from zoo.raw import begin_reading
+from zoo.exchange.raw_states import begin_reading
 if __name__ == "__main__":
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), begin_reading)
     print(pool.submit(os.getpid).result(), flush=True)

@@ -29,12 +29,12 @@ SHORTCUT = [
 TRAIN = """
 import hashlib, sys
 from tests.populations import *
-from zoo.engines.engine import *; from zoo.engines.make import CLASSES as ENGINES
+from zoo.engines.engine import *; from zoo.engines.make import engine_class
 layers, variational = eval(sys.argv[1]), sys.argv[2] == "variational"
 arch, data = Architecture("small", (1, 12, 12), 10, layers, variational=variational), image_data((1, 12, 12), train=200)
 rows = model_rows(init=["uniform", "kaiming_normal"], activation=["tanh", "sigmoid", "relu", "gelu"],
                   optimizer=["adam", "sgd"], dropout=[0.0, 0.3], lr=[3e-3])
-engine = ENGINES["fused"](arch, rows, data, Protocol(10, 3, "constant", 1e-3 * variational), threads=2)
+engine = engine_class("fused")(arch, rows, data, Protocol(10, 3, "constant", 1e-3 * variational), threads=2)
 engine.load(initial_population(arch, rows))
 digest = hashlib.sha256()
 for epoch in (1, 2, 3):

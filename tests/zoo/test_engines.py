@@ -14,7 +14,7 @@ from zoo.engines import torch_engine
 from zoo.engines.choice import choose, refusal
 from zoo.engines.engine import MOMENTUM, Population, Protocol, initial_population, schedule_table
 from zoo.engines.loop_engine import LoopEngine
-from zoo.engines.make import CLASSES as ENGINES
+from zoo.engines.make import engine_class
 from zoo.engines.philox import batch_order
 from zoo.engines.torch_engine import EVALUATED_VALUES, EVALUATION_BATCH
 from zoo.images.config import AugmentConfig
@@ -79,7 +79,7 @@ class EngineTester:
     device = "cpu"
 
     def make(self, arch, rows, data, protocol, threads=2):
-        return ENGINES[self.name](arch, rows, data, protocol, self.device, threads)
+        return engine_class(self.name)(arch, rows, data, protocol, self.device, threads)
 
     @pytest.mark.parametrize("arch_name", ["cnn_s", "cnn_m"])
     @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -296,7 +296,7 @@ class TestTorch(EngineTester):
         arch = architecture("cnn_s")
         data = image_data(arch.image, augment=AugmentConfig(padding=4, flip=True, rotation=20.0))
         rows = model_rows(optimizer=["adam", "sgd"], dropout=[0.5], weight_decay=[1e-3])
-        engine = ENGINES["torch"](arch, rows, data, Protocol(10, 2, "onecycle"), device, 1, lanes=2)
+        engine = engine_class("torch")(arch, rows, data, Protocol(10, 2, "onecycle"), device, 1, lanes=2)
         engine.load(initial_population(arch, rows))
         return engine
 
@@ -316,7 +316,7 @@ class TestTorch(EngineTester):
         start, protocol = initial_population(arch, rows), Protocol(10, 1, "constant")
         largest = 8 * 24 * 24  # values of an image behind the first convolution
         assert self.make(arch, rows, data, protocol).evaluation_batch == EVALUATION_BATCH[self.device]
-        many = ENGINES["torch"](arch, rows, data, protocol, self.device, 1, lanes=40_000)
+        many = engine_class("torch")(arch, rows, data, protocol, self.device, 1, lanes=40_000)
         assert many.evaluation_batch * many.lanes * largest <= EVALUATED_VALUES < 2**31
         engine = self.make(arch, rows, data, protocol)
         engine.load(start)

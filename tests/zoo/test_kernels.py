@@ -22,7 +22,7 @@ from zoo.config.reading import read_config
 from zoo.engines import kernels, numerics
 from zoo.engines.engine import Population, Protocol, initial_population
 from zoo.engines.loop_engine import LoopEngine
-from zoo.engines.make import CLASSES as ENGINES
+from zoo.engines.make import engine_class
 from zoo.engines.philox import random_words
 from zoo.images.data import Images
 from zoo.networks.architecture import Architecture
@@ -121,7 +121,7 @@ def test_gradients_are_exact_to_1e_5(name, arch_name, dropout, init):
     rows = model_rows(activation=list(ACTIVATIONS), optimizer=["sgd"], dropout=[dropout], init=[init] * 9)
     start, protocol = initial_population(arch, rows), Protocol(10, 1, "constant")
     exact = gradients(LoopEngine(arch, rows, data, protocol, dtype=torch.float64), start)
-    off = errors(gradients(ENGINES[name](arch, rows, data, protocol), start), exact)
+    off = errors(gradients(engine_class(name)(arch, rows, data, protocol), start), exact)
     plain = errors(gradients(LoopEngine(arch, rows, data, protocol), start), exact)
     for activation in ACTIVATIONS:
         these = rows["activation"] == activation
@@ -142,7 +142,7 @@ def test_ties_of_a_pool_go_to_its_first_place():
     start, protocol = initial_population(arch, rows), Protocol(10, 1, "constant")
     exact = gradients(LoopEngine(arch, rows, data, protocol, dtype=torch.float64), start)
     for name in ("fused", "torch"):
-        assert errors(gradients(ENGINES[name](arch, rows, data, protocol), start), exact).max() <= 1e-5
+        assert errors(gradients(engine_class(name)(arch, rows, data, protocol), start), exact).max() <= 1e-5
 
 
 @st.composite
@@ -195,7 +195,7 @@ def test_gradients_of_any_list_of_layers(data):
     )
     start, protocol = initial_population(arch, rows), Protocol(7, 1, "constant")
     exact = gradients(LoopEngine(arch, rows, images, protocol, dtype=torch.float64), start)
-    fused = ENGINES["fused"](arch, rows, images, protocol)
+    fused = engine_class("fused")(arch, rows, images, protocol)
     assert errors(gradients(fused, start), exact).max() <= 1e-5
     scores, judge = fused_scores(arch, rows, images, protocol, start)
     np.testing.assert_allclose(scores.loss, judge.loss, rtol=1e-4)
@@ -203,7 +203,7 @@ def test_gradients_of_any_list_of_layers(data):
 
 def fused_scores(arch, rows, images, protocol, start):
     results = []
-    for engine in (ENGINES["fused"](arch, rows, images, protocol), LoopEngine(arch, rows, images, protocol)):
+    for engine in (engine_class("fused")(arch, rows, images, protocol), LoopEngine(arch, rows, images, protocol)):
         engine.load(start)
         results.append(engine.evaluate(images.val))
         engine.close()
@@ -255,7 +255,7 @@ def test_trajectories_drift_no_more_than_pytorch_from_itself(arch_name, activati
     plain = [drift(trajectory(LoopEngine(arch, rows, data, protocol), begin)) for begin in (start, changed)]
     early, late = (np.concatenate(drifts) for drifts in zip(*plain, strict=True))
     for name in ("fused", "torch"):
-        soon, finally_ = drift(trajectory(ENGINES[name](arch, rows, data, protocol), start))
+        soon, finally_ = drift(trajectory(engine_class(name)(arch, rows, data, protocol), start))
         quartile, allowed = np.quantile(soon, 0.25), 2 * np.quantile(early, 0.25)
         assert quartile <= allowed, f"{name}: {quartile:.1e} after 20 steps, allowed {allowed:.1e}"
         p = stats.mannwhitneyu(finally_, late, alternative="greater").pvalue
@@ -298,7 +298,7 @@ def test_presets_are_trained_as_plain_pytorch_trains_them(preset):
     def drift(engine):
         return np.linalg.norm(weights(engine) - exact, axis=1) / moved
 
-    ours = drift(ENGINES["fused"](arch, rows, data, protocol))
+    ours = drift(engine_class("fused")(arch, rows, data, protocol))
     plain = drift(LoopEngine(arch, rows, data, protocol))
     assert np.median(ours) <= 1e-3, f"{np.sort(ours)}, plain float32 {np.sort(plain)}"
     assert np.quantile(ours, 0.9) <= max(1e-2, 3 * np.quantile(plain, 0.9))
@@ -309,11 +309,11 @@ def test_a_second_start_takes_the_kernel_from_the_disk_and_trains_the_same_model
     """Two processes, one cache folder: the second finds what the first compiled, and has the same bits."""
     code = (
         "import hashlib; from tests.populations import *; from zoo.engines.engine import *\n"
-        "from zoo.engines.make import CLASSES as ENGINES; from zoo.engines import compilation, kernels\n"
+        "from zoo.engines.make import engine_class; from zoo.engines import compilation, kernels\n"
         "arch, data = architecture('cnn_s'), image_data(train=200)\n"
         "rows = model_rows(activation=['tanh', 'gelu'], optimizer=['adam', 'sgd'], weight_decay=[0.0, 1e-2])\n"
         "there = compilation._intact(compilation.cache_folder() / compilation._name(kernels.source(arch)))\n"
-        "e = ENGINES['fused'](arch, rows, data, Protocol(10, 1, 'constant')); e.load(initial_population(arch, rows))\n"
+        "e = engine_class('fused')(arch, rows, data, Protocol(10, 1, 'constant')); e.load(initial_population(arch, rows))\n"
         "e.start_epoch(1); e.train(0, 20); e.evaluate(data.val); e.close()\n"
         "print(hashlib.sha256(e.population().weights.tobytes()).hexdigest())\n"
         "print(there, sum(sum(f.stats.cache_hits.values()) for f in compilation.compiled(kernels.source(arch))))"

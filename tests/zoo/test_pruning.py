@@ -6,7 +6,7 @@ import torch
 
 from tests.populations import architecture, image_data, model_rows
 from zoo.engines.engine import Protocol, initial_population
-from zoo.engines.make import CLASSES as ENGINES
+from zoo.engines.make import engine_class
 from zoo.networks.pruning import places, prune, schedule, zero_shares
 
 
@@ -49,7 +49,7 @@ def test_schedule():
 
 
 def run(name, arch, rows, data, protocol, start, epochs):
-    engine = ENGINES[name](arch, rows, data, protocol)
+    engine = engine_class(name)(arch, rows, data, protocol)
     engine.load(start)
     found = []
     for epoch in epochs:
@@ -85,7 +85,7 @@ def test_engines_keep_what_is_pruned_at_0_and_train_the_rest_alike(optimizer):
 
 def test_nothing_is_pruned_unless_asked():
     arch, data, rows = architecture("cnn_s"), image_data(), model_rows()
-    engine = ENGINES["fused"](arch, rows, data, Protocol(10, 1, "constant"))
+    engine = engine_class("fused")(arch, rows, data, Protocol(10, 1, "constant"))
     zeros = initial_population(arch, rows)
     zeros.weights[:, 0] = 0
     engine.load(zeros)

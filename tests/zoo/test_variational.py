@@ -11,7 +11,7 @@ from tests.populations import architecture, image_data, model_rows
 from zoo.engines.choice import refusal
 from zoo.engines.engine import Population, Protocol, initial_population
 from zoo.engines.loop_engine import LoopEngine
-from zoo.engines.make import CLASSES as ENGINES
+from zoo.engines.make import engine_class
 from zoo.engines.philox import normals, random_words
 from zoo.networks.architecture import Architecture
 from zoo.networks.modules import VariationalConv2d, VariationalLinear
@@ -162,7 +162,7 @@ def test_gradients(name, arch_name, epoch):
     data, rows = image_data(arch.image, train=10), model_rows(activation=["tanh", "relu", "gelu"], optimizer=["sgd"])
     start = population(arch, rows)
     exact = trained(LoopEngine(arch, rows, data, protocol, dtype=torch.float64), start, 1, epoch).first_moment
-    ours = trained(ENGINES[name](arch, rows, data, protocol), start, 1, epoch).first_moment
+    ours = trained(engine_class(name)(arch, rows, data, protocol), start, 1, epoch).first_moment
     plain = trained(LoopEngine(arch, rows, data, protocol), start, 1, epoch).first_moment
     off, of_plain = (np.abs(found - exact).max(1) / np.abs(exact).max(1) for found in (ours, plain))
     assert (off <= np.maximum(2e-5, 3 * of_plain)).all()  # log alpha of 14: sums that cancel, in plain PyTorch too
@@ -178,7 +178,7 @@ def test_the_divergence_grows_epoch_by_epoch():
     arch, data, rows = variational(), image_data(train=20), model_rows(activation=["tanh"])
     start, found = population(arch, rows), []
     for rate in (0.0, 1.0):
-        engine = ENGINES["torch"](arch, rows, data, Protocol(10, 9, "constant", rate))
+        engine = engine_class("torch")(arch, rows, data, Protocol(10, 9, "constant", rate))
         found.append(arch.divergence(torch.from_numpy(trained(engine, start, 2, 2).weights)))
     assert (found[1] < found[0]).all()
 
@@ -190,7 +190,7 @@ def test_evaluation_is_that_of_the_masked_models():
     assert 0.2 < (masked == 0).mean() < 0.8
     results = []
     for described, weights in ((arch, start.weights), (arch.plain(), masked)):
-        engine = ENGINES["torch"](described, rows, data, Protocol(10, 1, "constant"))
+        engine = engine_class("torch")(described, rows, data, Protocol(10, 1, "constant"))
         zeros = np.zeros_like(weights)
         engine.load(Population(weights, start.buffers, zeros, zeros.copy(), start.step))
         results.append(engine.evaluate(data.test))
