@@ -178,6 +178,7 @@ def _pictures(images: ImageData, mode: str) -> Tensor | None:
     return images.normalise(images.train.pixels[:MATCHING_IMAGES].to("cpu")) if mode == "activations" else None
 
 
+@torch.no_grad()
 def in_batches(function: Any, values: Tensor, size: int = 500) -> Tensor:
     """`function` of a long batch, a part at a time."""
     return torch.cat([function(part) for part in values.split(size)])

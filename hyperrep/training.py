@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytorch_lightning as pl
-import torch
 from rich.table import Table
 
 from hyperrep.config import AutoencoderConfig, Config
@@ -87,7 +86,9 @@ def _train(module: AutoencoderModule, states: States, epochs: int, config: Confi
         )
 
 
-@torch.no_grad()
+# ------------------------------------------------------------------------------------------ results
+
+
 def reconstruction_results(
     autoencoder: Autoencoder, arch: Architecture, states: dict[str, States], images: ImageData, engine: EngineConfig
 ) -> pd.DataFrame:
