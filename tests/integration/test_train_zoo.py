@@ -407,6 +407,6 @@ def test_a_zoo_is_trained_where_hyperzoo_is_not_installed(monkeypatch):
             raise importlib.metadata.PackageNotFoundError(package)
         return known(package)
 
-    monkeypatch.setattr("zoo.training.description.version", version)
+    monkeypatch.setattr("zoo.base.versions.version", version)
     assert version_of("hyperzoo") == versions()["hyperzoo"] == "not installed"
     assert versions()["numpy"] == np.__version__
