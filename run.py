@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import hydra
@@ -49,7 +48,7 @@ def job(composed: DictConfig) -> str | None:
     """
     from zoo.base.console import plain_output, record
     from zoo.base.errors import UserError
-    from zoo.config.reading import read_config
+    from zoo.config.reading import perform, read_config
 
     plain_output()
     hydra_config = HydraConfig.get()
@@ -69,14 +68,6 @@ def job(composed: DictConfig) -> str | None:
             fail(told)
         raise
     return None
-
-
-def perform(config: Config) -> Any:
-    """Do the task of a configuration, by the functions that `task.run` names; what the last of them returns."""
-    result = None
-    for step in config.task.run:
-        result = resolve_name(step)(config)
-    return result
 
 
 def told_of(error: Exception, where: object) -> str:

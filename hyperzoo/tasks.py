@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 
-from run import CONFIG_DIR, Config, perform
+from run import CONFIG_DIR, Config
 from zoo.base.errors import UserError
 from zoo.config.command_line import command_line_problems
-from zoo.config.reading import composing, mistakes, own_folders, read_config
+from zoo.config.reading import composing, mistakes, own_folders, perform, read_config, task_problems
 
 if TYPE_CHECKING:
     from analysis.audit.findings import Audit
     from hyperrep.models.autoencoder import Autoencoder
     from zoo import Zoo
+
+T = TypeVar("T")
 
 
 def configure(*words: str, config_dir: str | Path | None = None) -> Config:
@@ -42,7 +42,8 @@ def configure(*words: str, config_dir: str | Path | None = None) -> Config:
 
 def run(*words: str, config_dir: str | Path | None = None) -> Any:
     """Do what the command line does with these words; what its last step returns. Arguments and errors as of `configure`."""
-    return _done(configure(*words, config_dir=config_dir))
+    _, folders = own_folders(words, None if config_dir is None else str(config_dir))
+    return _done(perform, configure(*words, config_dir=config_dir), folders)
 
 
 def open(zoo: str | Path, root: str | Path = "outputs", module: str | None = None) -> Zoo:
@@ -72,30 +73,26 @@ def train(*given: str | Config) -> Zoo:
     Args:
         given: a configuration, or words of the command line.
     """
-    return _done(_of_task("zoo", given))
+    return _done(perform, _of_task("zoo", given))
 
 
 def train_representation(*given: str | Config) -> Autoencoder:
     """Train an autoencoder on the weights of a zoo (`autoencoder=…`). Arguments as of `train`."""
-    return _done(_of_task("hyperrep", given))
+    return _done(perform, _of_task("hyperrep", given))
 
 
 def sample(*given: str | Config) -> Zoo:
     """Draw new networks (`sampler=…`, `population.…`); they are stored as a zoo. Arguments as of `train`."""
     from hyperrep.sampling import sample_population
 
-    config = _of_task("sample", given)
-    with _hydra():
-        return sample_population(config)
+    return _done(sample_population, _of_task("sample", given))
 
 
 def audit(*given: str | Config) -> Audit:
     """Whether the networks of a population are new: the audit of `sample`'s, made or read. Arguments as of `train`."""
     from analysis.audit.novelty import audit_population
 
-    config = _of_task("sample", given)
-    with _hydra():
-        return audit_population(config)
+    return _done(audit_population, _of_task("sample", given))
 
 
 def _of_task(task: str, given: tuple[str | Config, ...]) -> Config:
@@ -108,21 +105,14 @@ def _of_task(task: str, given: tuple[str | Config, ...]) -> Config:
     (config,) = given
     assert isinstance(config, Config)
     config = replace(config, task=configure(f"task={task}").task)
-    if problems := [problem for check in config.task.check for problem in resolve_name(check)(config)]:
+    if problems := task_problems(config):
         raise UserError(mistakes(problems), problems)
     return config
 
 
-def _done(config: Config) -> Any:
-    with _hydra():
-        return perform(config)
-
-
-@contextmanager
-def _hydra() -> Iterator[None]:
-    """Hydra ready to compose, for tasks that have others done."""
+def _done(task: Callable[[Config], T], config: Config, folders: Sequence[str] = ()) -> T:
+    """What a function returns, with Hydra ready to compose, for tasks that have others done."""
     if GlobalHydra.instance().is_initialized():
-        yield
-        return
-    with composing(CONFIG_DIR):
-        yield
+        return task(config)
+    with composing(CONFIG_DIR, folders):
+        return task(config)

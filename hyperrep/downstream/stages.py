@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +12,7 @@ from hyperrep.config import Config
 from hyperrep.samplers import sampler_class
 from zoo import Zoo
 from zoo.base.console import console
+from zoo.config import reading
 from zoo.config.reading import derive
 
 T = TypeVar("T")
@@ -28,8 +28,7 @@ def perform(config: Config, *words: str) -> Config:
     """Do a task of the command line with other words, announced as the command that it is; its configuration."""
     derived = derive(config, *words)
     console.print(f"$ python run.py {' '.join(derived.overrides)}", style="bold", highlight=False, soft_wrap=True)
-    for function in derived.task.run:
-        resolve_name(function)(derived)
+    reading.perform(derived)
     return derived
 
 

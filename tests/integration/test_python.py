@@ -15,6 +15,7 @@ import torch
 import hyperzoo as hz
 import zoo.store.zoo
 from zoo.base.errors import UserError
+from zoo.config.reading import derive
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["zoo=digits_seed", "zoo.models=20", "zoo.epochs=1", "dataset.train_size=50", "logger=none"]
@@ -74,7 +75,7 @@ def test_values_of_a_configuration_may_be_changed(root, trained):
         hz.sample(config, "population.models=3")
 
 
-def test_presets_of_ones_own(tmp_path):
+def test_presets_of_ones_own(tmp_path, monkeypatch):
     (tmp_path / "sampler").mkdir()
     text = (ROOT / "conf" / "sampler" / "soup.yaml").read_text()
     (tmp_path / "sampler" / "mine.yaml").write_text(text.replace("members: 10", "members: 3"))
@@ -83,6 +84,8 @@ def test_presets_of_ones_own(tmp_path):
         (["sampler=mine", f"hydra.searchpath=[{tmp_path}]"], {}),
     ):
         assert hz.configure(*words, **options).sampler.members == 3
+    monkeypatch.setattr("hyperzoo.tasks.perform", lambda config: derive(config, "sampler=mine"))  # as comparisons do
+    assert hz.run(config_dir=tmp_path).sampler.members == 3
 
 
 def test_all_mistakes_are_told_at_once():
@@ -94,8 +97,9 @@ def test_all_mistakes_are_told_at_once():
 
 def test_examples_in_docstrings(monkeypatch):
     monkeypatch.chdir(ROOT / "tests" / "earlier")
-    assert doctest.testmod(zoo.store.zoo).attempted > 3
-    assert doctest.testmod(zoo.store.zoo).failed == 0
+    done = doctest.testmod(zoo.store.zoo)
+    assert done.attempted > 3
+    assert done.failed == 0
 
 
 def test_another_package_of_the_name_is_not_taken_for_ours(tmp_path):

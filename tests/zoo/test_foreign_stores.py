@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,7 @@ from zoo.base.errors import UserError
 from zoo.base.files import STALE, write_file
 from zoo.base.names import is_command
 from zoo.base.text import as_code, escaped
-from zoo.config.reading import mistakes, read_config
+from zoo.config.reading import mistakes, perform, read_config, task_problems
 from zoo.store.schema import check_description, parse_json, plain
 from zoo.store.writer import finalise
 
@@ -86,11 +85,9 @@ def do(root: Path, *words: str) -> None:
     with initialize_config_dir(str(run.CONFIG_DIR), version_base="1.3"):
         config = copy.deepcopy(composed(*words))
         config.paths.root, config.overrides = str(root), [f"paths.root={root}", *config.overrides]
-        problems = [problem for check in config.task.check for problem in resolve_name(check)(config)]
-        if problems:
+        if problems := task_problems(config):
             raise UserError(mistakes(problems), problems)
-        for function in config.task.run:
-            resolve_name(function)(config)
+        perform(config)
 
 
 def read(path: Path) -> None:

@@ -53,10 +53,22 @@ def read_config(
         problems = (
             preset_problems(config) + combination_problems(config) + ([] if elsewhere else machine_problems(config))
         )
-    problems = problems or [problem for check in config.task.check for problem in resolve_name(check)(config)]
-    if problems:
+    if problems := problems or task_problems(config):
         raise UserError(mistakes(problems), problems)
     return config
+
+
+def task_problems(config: Config) -> list[str]:
+    """What forbids the task of a configuration, by the functions that `task.check` names."""
+    return [problem for check in config.task.check for problem in resolve_name(check)(config)]
+
+
+def perform(config: Config) -> Any:
+    """Do the task of a configuration, by the functions that `task.run` names; what the last of them returns."""
+    result = None
+    for step in config.task.run:
+        result = resolve_name(step)(config)
+    return result
 
 
 def derive(config: C, *words: str) -> C:
